@@ -1,0 +1,1 @@
+"""critwin tells when a diffusion model makes up its mind."""
