@@ -96,9 +96,9 @@ class TooManyInvalidError(CritwinError, RuntimeError):
 
     def __init__(self, num_invalid: int, num_done: int, *, limit: float) -> None:
         super().__init__(
-            f"too many invalid results: got {num_invalid} of {num_done} NaN, infinite or constant; "
-            f"wanted at most {limit:.0%}; look at the model (precision, guidance, levels), "
-            "or raise `max_invalid` under [run]; what was measured is kept"
+            f"too many invalid results: got {num_invalid} of {num_done} NaN, infinite or "
+            f"constant; wanted at most {limit:.0%}; look at the model (precision, guidance, "
+            "levels), or raise `max_invalid` under [run]; what was measured is kept"
         )
         self.num_invalid = num_invalid
         self.num_done = num_done

@@ -60,7 +60,7 @@ _RANGES = {
 
 def ou_time(logsnr: ArrayLike) -> NDArray[np.float64]:
     """Ornstein–Uhlenbeck time ``t = 1/2 ln(1 + 1/snr)`` of a logsnr, any shape."""
-    return 0.5 * np.logaddexp(0.0, -np.asarray(logsnr, dtype=np.float64))
+    return np.asarray(0.5 * np.logaddexp(0.0, -np.asarray(logsnr, dtype=np.float64)))
 
 
 def logsnr_of_ou_time(t: ArrayLike) -> NDArray[np.float64]:
@@ -70,7 +70,7 @@ def logsnr_of_ou_time(t: ArrayLike) -> NDArray[np.float64]:
         # e^{2t} - 1 loses digits for small t, its logarithm overflows for large t
         small = -np.log(np.expm1(np.minimum(double, 1.0)))
         large = -double - np.log1p(-np.exp(-np.maximum(double, 1.0)))
-    return np.where(double <= 1.0, small, large)[()]
+    return np.asarray(np.where(double <= 1.0, small, large))
 
 
 def alpha_sigma(logsnr: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -117,7 +117,7 @@ def to_logsnr(value: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
         return np.log(array) - np.log1p(-array)
     if unit == "flow":
         return 2.0 * (np.log1p(-array) - np.log(array))
-    return array[()].copy() if array.ndim else array[()]
+    return array.copy()
 
 
 def from_logsnr(logsnr: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
@@ -140,10 +140,10 @@ def from_logsnr(logsnr: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
     if unit == "sigma":
         return np.exp(-0.5 * array)
     if unit == "alpha_bar":
-        return expit(array)
+        return np.asarray(expit(array))
     if unit == "flow":
-        return expit(-0.5 * array)
-    return array[()].copy() if array.ndim else array[()]
+        return np.asarray(expit(-0.5 * array))
+    return array.copy()
 
 
 def grid(start: float, stop: float, count: int, *, unit: Unit | str = "t") -> NDArray[np.float64]:
@@ -187,7 +187,9 @@ def scheduler_logsnr(scheduler: Any) -> NDArray[np.float64]:
         # in float64 from the betas: 1 - alpha_bar in float32 would be wrong in the fourth digit
         betas = getattr(scheduler, "betas", None)
         if betas is not None and not getattr(scheduler.config, "rescale_betas_zero_snr", False):
-            log_alpha_bar = np.cumsum(np.log1p(-np.asarray(betas, dtype=np.float64)))
+            log_alpha_bar: NDArray[np.float64] = np.cumsum(
+                np.log1p(-np.asarray(betas, dtype=np.float64))
+            )
             return log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
         array = np.asarray(alpha_bar, dtype=np.float64)
         with np.errstate(divide="ignore"):

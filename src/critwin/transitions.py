@@ -1,0 +1,448 @@
+r"""Transitions: the one table that windows, trees, certificates and audits read.
+
+``probs[l, i, j] = P(label after = j | label before = i)`` at level l, where *before* is the label
+of a sample and *after* the label of its forward–reverse image: noise the sample to the level, then
+denoise it with the whole model as prior. Theory computes the table (``kind="exact"``, or
+``"estimated"`` with a standard error), an experiment counts it (``kind="counted"``); everything
+downstream treats the three alike.
+
+Source: Li, Karan & Chen (2025), *Blink of an eye*, sec. 3 (the forward–reverse experiment).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from critwin._checks import (
+    Freezer,
+    check_kind,
+    check_labels,
+    check_law,
+    check_levels,
+    check_probs,
+)
+from critwin.errors import InputError
+from critwin.levels import ou_time
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "ABSTAINED",
+    "Kind",
+    "Transitions",
+    "from_counts",
+    "label_set_row",
+    "merge",
+    "require_weights",
+    "select_levels",
+    "with_abstentions",
+]
+
+Kind = Literal["exact", "estimated", "counted"]
+ABSTAINED = "(abstained)"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transitions:
+    """Transition probabilities between labels, level by level. Frozen; arrays are read-only.
+
+    Attributes:
+        logsnr: Levels, shape ``(L,)``, strictly decreasing (noise grows with the index).
+        before: Labels of the sample, length I; each is also in ``after``.
+        after: Labels of its forward–reverse image, length J.
+        probs: Shape ``(L, I, J)``; rows sum to 1, or are NaN where nothing is known.
+        weights: The *model's* prior over ``before``, shape ``(I,)``, summing to 1; never the
+            shares in which sources were drawn. None if unknown: merging labels and the chance
+            level then refuse.
+        fresh: Law of the label of a fresh sample of the model over ``after``, shape ``(J,)``.
+            Defaults to ``weights``.
+        is_weights_estimated: True if ``weights`` are the shares of sources that the model itself
+            generated, so that their sampling error belongs in the intervals.
+        kind: ``"exact"``, ``"estimated"`` (with ``stderr``) or ``"counted"`` (with ``counts``).
+        stderr: Standard errors of ``probs``, same shape.
+        counts: Results per source, level and label, shape ``(S, L, J)``; zeros where a source
+            lacks a level.
+        abstained: Results on which the labeller abstained, shape ``(S, L)``.
+        source_before: Index into ``before`` of each source's label, shape ``(S,)``.
+        sources: Names of the sources, shape ``(S,)``.
+        source_weight: Sampling weight of each source, shape ``(S,)``, or None: all equal.
+        invalid: Results that were NaN, infinite or constant, shape ``(L, I)``.
+        reversal: ``"posterior"``, ``"stochastic"``, ``"ode"`` or ``"unknown"``.
+        feature: Name of the feature.
+        plateau: Limit of the mean stay as noise goes to zero, where known (1 for labels that are
+            a function of the sample).
+        attrs: Anything else worth keeping (provenance); plain values only.
+
+    Raises:
+        InputError: If a shape, a label or a probability is not as described.
+    """
+
+    logsnr: NDArray[np.float64]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    probs: NDArray[np.float64]
+    weights: NDArray[np.float64] | None = None
+    fresh: NDArray[np.float64] | None = None
+    is_weights_estimated: bool = False
+    kind: Kind = "exact"
+    stderr: NDArray[np.float64] | None = None
+    counts: NDArray[np.int64] | None = None
+    abstained: NDArray[np.int64] | None = None
+    source_before: NDArray[np.int64] | None = None
+    sources: NDArray[np.str_] | None = None
+    source_weight: NDArray[np.float64] | None = None
+    invalid: NDArray[np.int64] | None = None
+    reversal: str = "unknown"
+    feature: str = "label"
+    plateau: float | None = None
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Freeze the arrays and check every invariant once."""
+        freeze = Freezer(self)
+        freeze.labels("before")
+        freeze.labels("after")
+        freeze.array("logsnr", np.float64, ("L",))
+        freeze.array("probs", np.float64, ("L", "I", "J"))
+        freeze.array("weights", np.float64, ("I",))
+        freeze.array("fresh", np.float64, ("J",))
+        freeze.array("stderr", np.float64, ("L", "I", "J"))
+        freeze.array("counts", np.int64, ("S", "L", "J"))
+        freeze.array("abstained", np.int64, ("S", "L"))
+        freeze.array("source_before", np.int64, ("S",))
+        freeze.array("sources", np.str_, ("S",))
+        freeze.array("source_weight", np.float64, ("S",))
+        freeze.array("invalid", np.int64, ("L", "I"))
+        object.__setattr__(self, "attrs", MappingProxyType(dict(self.attrs)))
+        check_levels(self.logsnr)
+        check_labels(self.before, self.after)
+        check_probs(self.probs)
+        check_kind(self)
+        if self.weights is not None:
+            check_law("weights", self.weights)
+            if self.fresh is None:
+                fresh = np.zeros(len(self.after))
+                fresh[self.before_in_after] = self.weights
+                fresh.setflags(write=False)
+                object.__setattr__(self, "fresh", fresh)
+        if self.fresh is not None:
+            check_law("fresh", self.fresh)
+
+    @property
+    def t(self) -> NDArray[np.float64]:
+        """OU times of the levels, shape ``(L,)``."""
+        return ou_time(self.logsnr)
+
+    @property
+    def before_in_after(self) -> NDArray[np.int64]:
+        """Index into ``after`` of every label of ``before``, shape ``(I,)``."""
+        return np.array([self.after.index(name) for name in self.before], dtype=np.int64)
+
+    @property
+    def num_sources(self) -> int | None:
+        """Number of sources of a counted table, else None."""
+        return None if self.counts is None else len(self.counts)
+
+    def indices(self, labels: str | Sequence[str], *, of: Literal["before", "after"]) -> list[int]:
+        """Positions of ``labels`` in ``before`` or ``after``.
+
+        Args:
+            labels: A label or several.
+            of: Which axis.
+
+        Returns:
+            Their indices, in the order given.
+
+        Raises:
+            InputError: If a label is unknown or named twice, or none is given.
+        """
+        names = [labels] if isinstance(labels, str) else list(labels)
+        known = self.before if of == "before" else self.after
+        if not names:
+            raise InputError("an empty set of labels", wanted=f"some of {', '.join(known)}")
+        for name in names:
+            if name not in known:
+                raise InputError("unknown label", got=name, wanted=f"some of {', '.join(known)}")
+        if len(set(names)) < len(names):
+            raise InputError("a label is named twice", got=", ".join(names))
+        return [known.index(name) for name in names]
+
+
+def from_counts(
+    counts: ArrayLike,
+    source_before: ArrayLike,
+    *,
+    logsnr: ArrayLike,
+    before: Sequence[str],
+    after: Sequence[str] | None = None,
+    sources: ArrayLike | None = None,
+    source_weight: ArrayLike | None = None,
+    abstained: ArrayLike | None = None,
+    invalid: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    fresh: ArrayLike | None = None,
+    is_weights_estimated: bool = False,
+    reversal: str = "unknown",
+    feature: str = "label",
+    plateau: float | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Transitions:
+    """Counted transitions. Sources weigh equally, however many replicates each has.
+
+    Args:
+        counts: Shape ``(S, L, J)``; ``counts[s, l, j]`` replicates of source s at level l were
+            labelled j.
+        source_before: Index into ``before`` of each source's label, shape ``(S,)``.
+        logsnr: Levels, shape ``(L,)``, strictly decreasing.
+        before: Labels of the sources, length I.
+        after: Labels of the results, length J; the same as ``before`` unless given.
+        sources: Names of the sources, shape ``(S,)``.
+        source_weight: Sampling weights of the sources, shape ``(S,)``.
+        abstained: Shape ``(S, L)``.
+        invalid: Shape ``(L, I)``.
+        weights: The model's prior over ``before``, shape ``(I,)``.
+        fresh: Law of the label of a fresh sample, shape ``(J,)``.
+        is_weights_estimated: Whether ``weights`` are the shares of these (generated) sources.
+        reversal: How the samples were denoised.
+        feature: Name of the feature.
+        plateau: Known limit of the mean stay.
+        attrs: Provenance.
+
+    Returns:
+        The table; ``probs`` is the mean over sources of each source's shares.
+
+    Raises:
+        InputError: If shapes do not agree.
+    """
+    table = np.asarray(counts, dtype=np.int64)
+    label_of = np.asarray(source_before, dtype=np.int64)
+    names = tuple(before)
+    if table.ndim != 3 or label_of.shape != table.shape[:1]:
+        raise InputError(
+            "counts and source_before do not fit",
+            got=f"shapes {table.shape} and {label_of.shape}",
+            wanted="(S, L, J) and (S,)",
+        )
+    if np.any(table < 0) or np.any((label_of < 0) | (label_of >= len(names))):
+        raise InputError("counts must be >= 0 and source_before an index into `before`")
+    vote = np.ones(len(table)) if source_weight is None else np.asarray(source_weight, float)
+    total = table.sum(axis=2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(total[..., None] > 0, table / total[..., None], 0.0)
+        present = vote[:, None] * (total > 0)
+        one_hot = (label_of[:, None] == np.arange(len(names))).astype(np.float64)
+        mass = np.einsum("si,sl->li", one_hot, present)
+        probs = np.einsum("si,sl,slj->lij", one_hot, present, share) / mass[..., None]
+    return Transitions(
+        logsnr=np.asarray(logsnr, dtype=np.float64),
+        before=names,
+        after=names if after is None else tuple(after),
+        probs=probs,
+        weights=None if weights is None else np.asarray(weights, dtype=np.float64),
+        fresh=None if fresh is None else np.asarray(fresh, dtype=np.float64),
+        is_weights_estimated=is_weights_estimated,
+        kind="counted",
+        counts=table,
+        abstained=None if abstained is None else np.asarray(abstained, dtype=np.int64),
+        source_before=label_of,
+        sources=np.array([f"s{s:06d}" for s in range(len(table))])
+        if sources is None
+        else np.asarray(sources, dtype=np.str_),
+        source_weight=None if source_weight is None else vote,
+        invalid=None if invalid is None else np.asarray(invalid, dtype=np.int64),
+        reversal=reversal,
+        feature=feature,
+        plateau=plateau,
+        attrs={} if attrs is None else attrs,
+    )
+
+
+def require_weights(tr: Transitions, *, why: str) -> NDArray[np.float64]:
+    """The model's prior over ``before``, or an error that says what needs it.
+
+    Args:
+        tr: Transitions.
+        why: What needs the prior, the beginning of a sentence.
+
+    Returns:
+        The weights, shape ``(I,)``.
+
+    Raises:
+        InputError: If they are unknown.
+    """
+    if tr.weights is None:
+        raise InputError(
+            f"{why} needs the model's prior over the labels of {tr.feature!r}, which is unknown",
+            next_step="give weights (never the shares in which sources were drawn)",
+        )
+    return tr.weights
+
+
+def merge(tr: Transitions, groups: Mapping[str, Sequence[str]]) -> Transitions:
+    """Merge labels: ``C[A, B] = sum_{i in A} (w_i / w(A)) sum_{j in B} C[i, j]``.
+
+    Args:
+        tr: Transitions.
+        groups: New label -> old labels. A label in no group keeps its name.
+
+    Returns:
+        The merged table. Counted sources move to the merged label; each then gets a sampling
+        weight that makes the merged label follow the prior, not the shares of sources.
+
+    Raises:
+        InputError: If the prior is unknown, or a label is unknown or in two groups.
+    """
+    weights = require_weights(tr, why="merging labels")
+    full = _complete_groups(tr.after, groups)
+    rows = {k: [tr.before.index(n) for n in v if n in tr.before] for k, v in full.items()}
+    rows = {k: v for k, v in rows.items() if v}
+    columns = [[tr.after.index(n) for n in v] for v in full.values()]
+    new_weights = np.array([weights[v].sum() for v in rows.values()])
+    probs = np.stack([label_set_row(tr, v) for v in rows.values()], axis=1)
+    probs = np.stack([probs[..., c].sum(axis=-1) for c in columns], axis=-1)
+    fresh = None if tr.fresh is None else np.array([tr.fresh[c].sum() for c in columns])
+    changes: dict[str, Any] = {
+        "before": tuple(rows),
+        "after": tuple(full),
+        "probs": probs,
+        "weights": new_weights,
+        "fresh": fresh,
+        "stderr": None,
+    }
+    if tr.stderr is not None:
+        # rows are averaged with independent errors; columns are bounded by adding up
+        spread = np.stack([tr.stderr[..., c].sum(axis=-1) for c in columns], axis=-1)
+        changes["stderr"] = np.stack(
+            [
+                np.sqrt(
+                    np.sum(((weights[v] / weights[v].sum())[:, None] * spread[:, v]) ** 2, axis=1)
+                )
+                for v in rows.values()
+            ],
+            axis=1,
+        )
+    if tr.counts is not None:
+        assert tr.source_before is not None
+        new_row = {old: k for k, v in enumerate(rows.values()) for old in v}
+        vote = np.ones(len(tr.counts)) if tr.source_weight is None else tr.source_weight
+        mass = np.bincount(tr.source_before, weights=vote, minlength=len(tr.before))
+        changes["source_before"] = np.array([new_row[i] for i in tr.source_before], dtype=np.int64)
+        changes["counts"] = np.stack([tr.counts[..., c].sum(axis=-1) for c in columns], axis=-1)
+        changes["source_weight"] = vote * (weights / np.maximum(mass, 1e-300))[tr.source_before]
+    if tr.invalid is not None:
+        changes["invalid"] = np.stack([tr.invalid[:, v].sum(axis=1) for v in rows.values()], 1)
+    return replace(tr, **changes)
+
+
+def select_levels(tr: Transitions, keep: ArrayLike) -> Transitions:
+    """The table at some of its levels.
+
+    Args:
+        tr: Transitions.
+        keep: Boolean mask or indices, in order of the levels.
+
+    Returns:
+        The smaller table.
+    """
+    chosen = np.arange(len(tr.logsnr))[np.asarray(keep)]
+    changes: dict[str, Any] = {"logsnr": tr.logsnr[chosen], "probs": tr.probs[chosen]}
+    for name in ("stderr", "invalid"):
+        if (value := getattr(tr, name)) is not None:
+            changes[name] = value[chosen]
+    for name in ("counts", "abstained"):
+        if (value := getattr(tr, name)) is not None:
+            changes[name] = value[:, chosen]
+    return replace(tr, **changes)
+
+
+def with_abstentions(tr: Transitions, resolved: Literal["kept", "lost"]) -> Transitions:
+    """Count abstentions as kept, or as lost: the two ends of what they can hide.
+
+    Args:
+        tr: A counted table.
+        resolved: ``"kept"`` gives every abstention the label of its source, ``"lost"`` a label of
+            its own, :data:`ABSTAINED`, that no source has.
+
+    Returns:
+        The table with no abstentions left; unchanged if there were none.
+    """
+    if tr.counts is None or tr.abstained is None or not tr.abstained.any():
+        return tr
+    assert tr.source_before is not None
+    counts = np.array(tr.counts)
+    after, fresh = tr.after, tr.fresh
+    if resolved == "kept":
+        own = tr.before_in_after[tr.source_before]
+        counts[np.arange(len(counts)), :, own] += tr.abstained
+    else:
+        counts = np.concatenate([counts, tr.abstained[..., None]], axis=2)
+        after = (*after, ABSTAINED)
+        fresh = None if fresh is None else np.append(fresh, 0.0)
+    return from_counts(
+        counts,
+        tr.source_before,
+        logsnr=tr.logsnr,
+        before=tr.before,
+        after=after,
+        sources=tr.sources,
+        source_weight=tr.source_weight,
+        invalid=tr.invalid,
+        weights=tr.weights,
+        fresh=fresh,
+        is_weights_estimated=tr.is_weights_estimated,
+        reversal=tr.reversal,
+        feature=tr.feature,
+        plateau=tr.plateau,
+        attrs=tr.attrs,
+    )
+
+
+def label_set_row(tr: Transitions, labels: list[int]) -> NDArray[np.float64]:
+    """``C[A, .]`` for a set A of indices into ``before``, shape ``(L, J)``.
+
+    Args:
+        tr: Transitions.
+        labels: Indices into ``tr.before``.
+
+    Returns:
+        The prior-weighted mean of the rows.
+
+    Raises:
+        InputError: If A has several labels and the prior is unknown, or no weight.
+    """
+    if len(labels) == 1:
+        return tr.probs[:, labels[0]]
+    weights = require_weights(tr, why="a set of several labels")[labels]
+    if not weights.sum() > 0:
+        raise InputError("the label set has no weight", got=[tr.before[i] for i in labels])
+    row: NDArray[np.float64] = np.einsum("i,lij->lj", weights / weights.sum(), tr.probs[:, labels])
+    return row
+
+
+def _complete_groups(
+    labels: tuple[str, ...], groups: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Groups of old labels in order of first appearance, ungrouped labels alone."""
+    owner: dict[str, str] = {}
+    for new, old in groups.items():
+        for name in [old] if isinstance(old, str) else old:
+            if name not in labels:
+                raise InputError("unknown label", got=name, wanted=f"some of {', '.join(labels)}")
+            if name in owner:
+                raise InputError(f"label {name!r} is in two groups", got=f"{owner[name]}, {new}")
+            owner[name] = new
+    full: dict[str, list[str]] = {}
+    for name in labels:
+        full.setdefault(owner.get(name, name), []).append(name)
+    for new, old in full.items():
+        if new in labels and owner.get(new, new) != new:
+            raise InputError(f"group {new!r} has the name of a label that is in another group")
+        if new in labels and new not in groups and len(old) > 1:
+            raise InputError(f"group {new!r} has the name of an ungrouped label")
+    return full

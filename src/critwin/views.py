@@ -1,0 +1,274 @@
+"""The view from Records to Transitions: choose a feature, filter, merge, bin, count.
+
+A feature may be a product, ``"ground*ink"``, whose labels are ``"dark*red"``; a named number can
+be cut into bins and then read like a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import InputError
+from critwin.records import ABSTAIN, FeatureColumns, Records, select
+from critwin.transitions import Transitions, from_counts, merge
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["binned", "product", "transitions_from_records"]
+
+Where = Mapping[str, Any] | Callable[[Records], Any]
+
+
+def transitions_from_records(
+    records: Records,
+    feature: str | Sequence[str],
+    *,
+    where: Where | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    weights: Mapping[str, float] | None = None,
+    plateau: float | None = None,
+) -> Transitions:
+    """Count the transitions of a feature.
+
+    Args:
+        records: Records.
+        feature: Name of a feature, or a product: ``"ground*ink"`` or ``("ground", "ink")``.
+        where: Column -> value (or several values) that the rows must have, e.g.
+            ``{"condition": "", "reversal": "stochastic"}``; or a function from Records to a mask.
+        groups: Labels to merge, new -> old; needs the prior.
+        weights: The model's prior over the labels, label -> weight; the prior that came with the
+            records unless given.
+        plateau: Known limit of the mean stay as noise goes to zero.
+
+    Returns:
+        Counted transitions. Sources on whose clean image the labeller abstained have no row: they
+        are counted in ``attrs["num_sources_abstained"]``. Labels that no source carries are kept
+        as labels after, and as labels before if they have a prior weight (a NaN row).
+
+    Raises:
+        InputError: If the feature or a column is unknown, no row is left, rows of two experiments
+            or reversals would be mixed, or a source has two labels before.
+    """
+    rows = records if where is None else select(records, _mask(records, where))
+    names = feature.split("*") if isinstance(feature, str) else list(feature)
+    columns = product(rows, names) if len(names) > 1 else _feature(rows, names[0])
+    name = "*".join(names)
+    if len(rows) == 0:
+        raise InputError(f"no records of feature {name!r} are left", got=f"where={where}")
+    for mixed in ("experiment", "reversal"):
+        if len(kinds := np.unique(rows.column(mixed))) > 1:
+            raise InputError(
+                f"records of several kinds of {mixed} would be mixed",
+                got=", ".join(kinds),
+                next_step=f"choose one with where={{'{mixed}': ...}}",
+            )
+    if weights is None:
+        weights = records.priors.get(name)
+    is_estimated = bool(records.attrs.get("is_prior_estimated", False)) and weights is not None
+    keep = columns.before != ABSTAIN
+    num_abstained = len(np.unique(rows.source[~keep]))
+    if not keep.any():
+        raise InputError(f"the labeller of {name!r} abstained on every source")
+    label_of = np.unique(columns.before[keep])
+    if weights is None:
+        before = [columns.labels[i] for i in label_of]
+    else:
+        _check_weights(weights, columns.labels, [columns.labels[i] for i in label_of], name)
+        before = [label for label in columns.labels if weights.get(label, 0.0) > 0]
+    table = _count(rows, columns, keep, before, name)
+    law = None if weights is None else np.array([weights.get(b, 0.0) for b in before])
+    fresh = None if weights is None else np.array([weights.get(j, 0.0) for j in columns.labels])
+    result = from_counts(
+        table["counts"],
+        table["source_before"],
+        logsnr=table["logsnr"],
+        before=before,
+        after=columns.labels,
+        sources=table["sources"],
+        source_weight=_source_weight(rows, table["sources"]),
+        abstained=table["abstained"],
+        invalid=table["invalid"],
+        weights=None if law is None else law / law.sum(),
+        fresh=None if fresh is None else fresh / fresh.sum(),
+        is_weights_estimated=is_estimated,
+        reversal=str(rows.reversal[0]),  # type: ignore[index]
+        feature=name,
+        plateau=plateau,
+        attrs={**records.attrs, "num_sources_abstained": num_abstained},
+    )
+    return result if groups is None else merge(result, groups)
+
+
+def product(records: Records, names: Sequence[str]) -> FeatureColumns:
+    """Columns of the product of several features; abstains where any of them abstains.
+
+    Args:
+        records: Records.
+        names: Names of the features.
+
+    Returns:
+        Columns with labels ``"x*y"``, the last feature varying fastest.
+
+    Raises:
+        InputError: If a feature is unknown.
+    """
+    parts = [_feature(records, name) for name in names]
+    labels = [""]
+    for part in parts:
+        labels = [f"{a}*{b}" if a else b for a in labels for b in part.labels]
+    columns = {}
+    for side in ("before", "after"):
+        index = np.zeros(len(records), dtype=np.int64)
+        is_abstained = np.zeros(len(records), dtype=np.bool_)
+        for part in parts:
+            own = getattr(part, side)
+            is_abstained |= own == ABSTAIN
+            index = index * len(part.labels) + own
+        columns[side] = np.where(is_abstained, ABSTAIN, index)
+    return FeatureColumns(labels=tuple(labels), before=columns["before"], after=columns["after"])
+
+
+def binned(
+    records: Records, feature: str, value: str, edges: Sequence[float], *, name: str | None = None
+) -> Records:
+    """Add a feature whose labels are bins of a named number that ``feature`` read.
+
+    Args:
+        records: Records.
+        feature: Name of the feature that read the number.
+        value: Name of the number.
+        edges: Interior bin edges, increasing; ``k`` edges make ``k + 1`` bins.
+        name: Name of the new feature; ``"feature.value"`` unless given.
+
+    Returns:
+        Records with one more feature; a NaN number abstains.
+
+    Raises:
+        InputError: If the feature or number is unknown or the edges do not increase.
+    """
+    columns = _feature(records, feature)
+    if value not in columns.before_values or value not in columns.after_values:
+        raise InputError(
+            f"feature {feature!r} read no number of this name",
+            got=value,
+            wanted="one of " + ", ".join(sorted(columns.before_values)),
+        )
+    cuts = np.asarray(edges, dtype=np.float64)
+    if cuts.ndim != 1 or len(cuts) == 0 or np.any(~(np.diff(cuts) > 0)):
+        raise InputError("bin edges must increase", got=list(edges))
+    text = [f"{cut:g}" for cut in cuts]
+    middle = [f"[{a}, {b})" for a, b in zip(text[:-1], text[1:], strict=True)]
+    labels = (f"< {text[0]}", *middle, f">= {text[-1]}")
+
+    def index(number: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.where(np.isnan(number), ABSTAIN, np.searchsorted(cuts, number, side="right"))
+
+    new = FeatureColumns(
+        labels=labels,
+        before=index(columns.before_values[value]),
+        after=index(columns.after_values[value]),
+    )
+    from dataclasses import replace
+
+    return replace(records, features={**records.features, name or f"{feature}.{value}": new})
+
+
+def _feature(records: Records, name: str) -> FeatureColumns:
+    if name not in records.features:
+        raise InputError(
+            "unknown feature",
+            got=name,
+            wanted="one of " + ", ".join(records.features) + ", or a product a*b",
+        )
+    return records.features[name]
+
+
+def _mask(records: Records, where: Where) -> NDArray[np.bool_]:
+    if callable(where):
+        return np.asarray(where(records), dtype=np.bool_)
+    mask = np.ones(len(records), dtype=np.bool_)
+    for name, wanted in where.items():
+        values = wanted if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
+        values = ["" if v is None else v for v in values]
+        mask &= np.isin(records.column(name), list(values))
+    return mask
+
+
+def _check_weights(
+    weights: Mapping[str, float], labels: Sequence[str], used: Sequence[str], name: str
+) -> None:
+    if unknown := sorted(set(weights) - set(labels)):
+        raise InputError(
+            f"weights of {name!r} name unknown labels",
+            got=", ".join(unknown),
+            wanted="some of " + ", ".join(labels),
+        )
+    bare = [label for label in used if not weights.get(label, 0.0) > 0]
+    if bare:
+        raise InputError(
+            f"weights of {name!r} give nothing to labels that sources carry",
+            got=", ".join(bare),
+            wanted="a positive weight for each",
+        )
+
+
+def _count(
+    rows: Records,
+    columns: FeatureColumns,
+    keep: NDArray[np.bool_],
+    before: Sequence[str],
+    name: str,
+) -> dict[str, Any]:
+    """Histogram the kept rows by source, level and label."""
+    source, source_index = np.unique(rows.source[keep], return_inverse=True)
+    minus, level_index = np.unique(-rows.logsnr[keep], return_inverse=True)
+    own = columns.before[keep]
+    first = np.full(len(source), ABSTAIN, dtype=np.int64)
+    first[source_index] = own
+    if np.any(first[source_index] != own):
+        bad = source[source_index[first[source_index] != own][0]]
+        raise InputError(
+            f"a source has two labels of {name!r} before",
+            got=str(bad),
+            wanted="one label per source",
+            next_step="name sources apart, or filter with where=",
+        )
+    position = np.array(
+        [before.index(label) if label in before else -1 for label in columns.labels]
+    )
+    is_valid = np.asarray(rows.valid)[keep]
+    after = columns.after[keep]
+    num_s, num_l, num_j = len(source), len(minus), len(columns.labels)
+    counts = np.zeros((num_s, num_l, num_j), dtype=np.int64)
+    is_read = is_valid & (after != ABSTAIN)
+    np.add.at(counts, (source_index[is_read], level_index[is_read], after[is_read]), 1)
+    abstained = np.zeros((num_s, num_l), dtype=np.int64)
+    is_silent = is_valid & (after == ABSTAIN)
+    np.add.at(abstained, (source_index[is_silent], level_index[is_silent]), 1)
+    invalid = np.zeros((num_l, len(before)), dtype=np.int64)
+    np.add.at(invalid, (level_index[~is_valid], position[own[~is_valid]]), 1)
+    return {
+        "counts": counts,
+        "abstained": abstained,
+        "invalid": invalid,
+        "source_before": position[first],
+        "sources": source,
+        "logsnr": -minus,
+    }
+
+
+def _source_weight(rows: Records, sources: NDArray[np.str_]) -> NDArray[np.float64] | None:
+    """Sampling weights of the sources: a column ``weight`` among the values, if there is one."""
+    if "weight" not in rows.values:
+        return None
+    column = np.full(len(sources), np.nan)
+    column[np.searchsorted(sources, rows.source[np.isin(rows.source, sources)])] = rows.values[
+        "weight"
+    ][np.isin(rows.source, sources)]
+    if np.any(~(column >= 0)):
+        raise InputError("weights of sources must be >= 0", got=float(column[~(column >= 0)][0]))
+    return column
