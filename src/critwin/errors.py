@@ -77,6 +77,10 @@ class ConfigError(InputError):
         )
         self.key = key
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross a process boundary unchanged: the message is not an argument of this class."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
+
 
 class RunFolderError(InputError):
     """A run folder is occupied, locked, changed or damaged."""
@@ -102,6 +106,10 @@ class TooManyInvalidError(CritwinError, RuntimeError):
         )
         self.num_invalid = num_invalid
         self.num_done = num_done
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross a process boundary unchanged: the message is not an argument of this class."""
+        return _rebuild, (type(self), str(self), dict(self.__dict__))
 
 
 class InterruptedRunError(CritwinError):
@@ -135,3 +143,10 @@ def _short(value: object, limit: int = 200) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _rebuild(kind: type[CritwinError], message: str, state: dict[str, object]) -> CritwinError:
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    error.__dict__.update(state)
+    return error

@@ -14,9 +14,12 @@ unit          definition                                        used by
 ``flow``      ``s`` with ``x = (1 - s) x_0 + s z``              flow matching, rectified flow
 ============  ================================================  =============================
 
-All conversions are accurate to a few units in the last place of float64 over logsnr ±80. An
-``alpha_bar`` close to 1 (or a ``flow`` close to 1) cannot carry more digits than float64 has:
-the value is converted exactly, but the digits that were rounded away before are gone.
+All conversions are accurate to a few units in the last place of float64 over logsnr ±80 (a logsnr
+near 0 that comes from an OU time: to a few 1e-16 absolutely). What float64 cannot hold is gone
+before: near ``alpha_bar = 1`` (logsnr >> 0) and near ``flow = 1`` (logsnr << 0) the distance to 1
+is a multiple of 1.1e-16, so logsnr comes back with a relative error of 1e-16 over that distance,
+and beyond logsnr 37 (``alpha_bar``) or -74 (``flow``) the value rounds to 1, which is refused.
+OU time and sigma have no such end.
 
 Source: Kingma et al. (2021), *Variational diffusion models*, sec. 3; Li & Chen (2024), sec. 2.
 """
@@ -26,7 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from critwin.errors import InputError
 
@@ -64,8 +67,20 @@ def ou_time(logsnr: ArrayLike) -> NDArray[np.float64]:
 
 
 def logsnr_of_ou_time(t: ArrayLike) -> NDArray[np.float64]:
-    """Inverse of :func:`ou_time`: ``-ln(e^{2t} - 1)``, any shape; ``+inf`` at ``t = 0``."""
+    """Inverse of :func:`ou_time`: ``-ln(e^{2t} - 1)``; ``+inf`` at ``t = 0``.
+
+    Args:
+        t: OU times, any shape; NaN stays NaN.
+
+    Returns:
+        The logsnr, same shape, float64.
+
+    Raises:
+        InputError: If a time is negative.
+    """
     double = 2.0 * np.asarray(t, dtype=np.float64)
+    if np.any(double < 0):
+        raise InputError("a negative OU time", got=float(double[double < 0].flat[0]) / 2)
     with np.errstate(divide="ignore", over="ignore"):
         # e^{2t} - 1 loses digits for small t, its logarithm overflows for large t
         small = -np.log(np.expm1(np.minimum(double, 1.0)))
@@ -114,9 +129,9 @@ def to_logsnr(value: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
     if unit == "sigma":
         return -2.0 * np.log(array)
     if unit == "alpha_bar":
-        return np.log(array) - np.log1p(-array)
+        return np.asarray(logit(array))
     if unit == "flow":
-        return 2.0 * (np.log1p(-array) - np.log(array))
+        return np.asarray(-2.0 * logit(array))
     return array.copy()
 
 
@@ -159,49 +174,51 @@ def grid(start: float, stop: float, count: int, *, unit: Unit | str = "t") -> ND
         Shape ``(count,)``, strictly decreasing logsnr.
 
     Raises:
-        InputError: If the ends coincide or are out of range, or fewer than 2 levels are asked.
+        InputError: If the ends coincide or are out of range, or fewer than 2 levels are asked, or
+            so many that neighbours round to the same logsnr.
     """
     if count < 2:
         raise InputError("too few levels for a grid", got=count, wanted="at least 2")
     if start == stop:
         raise InputError("both ends of the grid coincide", got=start, wanted="two levels")
+    to_logsnr([start, stop], unit)
     levels = to_logsnr(np.linspace(start, stop, count), unit)
-    return levels if levels[0] > levels[-1] else levels[::-1].copy()
+    levels = levels if levels[0] > levels[-1] else levels[::-1].copy()
+    if np.any(np.diff(levels) >= 0):
+        raise InputError("neighbouring levels of the grid coincide", got=f"{count} levels")
+    return levels
 
 
 def scheduler_logsnr(scheduler: Any) -> NDArray[np.float64]:
     """The logsnr of every training step of a diffusers scheduler, noise growing.
 
     Args:
-        scheduler: An object with ``alphas_cumprod`` (VP) or flow-matching ``sigmas``.
+        scheduler: An object with ``alphas_cumprod`` (VP), or a flow-matching one.
 
     Returns:
         Shape ``(num_train_timesteps,)``, decreasing; step index i is entry i. A last step of
-        zero signal (zero terminal SNR) has logsnr ``-inf``.
+        zero signal (zero terminal SNR) has logsnr ``-inf``. A flow-matching scheduler whose
+        shift depends on the resolution is read without that shift.
 
     Raises:
-        InputError: If the scheduler shows neither.
+        InputError: If the scheduler shows no noise levels.
     """
-    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
-    if alpha_bar is not None:
-        # in float64 from the betas: 1 - alpha_bar in float32 would be wrong in the fourth digit
-        betas = getattr(scheduler, "betas", None)
-        if betas is not None and not getattr(scheduler.config, "rescale_betas_zero_snr", False):
-            log_alpha_bar: NDArray[np.float64] = np.cumsum(
-                np.log1p(-np.asarray(betas, dtype=np.float64))
-            )
-            return log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
-        array = np.asarray(alpha_bar, dtype=np.float64)
-        with np.errstate(divide="ignore"):
-            return np.log(array) - np.log1p(-array)
     config = getattr(scheduler, "config", None)
-    if hasattr(scheduler, "scale_noise") and config is not None:
-        count = int(config.num_train_timesteps)
-        shift = float(getattr(config, "shift", 1.0) or 1.0)
-        flow = np.arange(1, count + 1, dtype=np.float64) / count
-        flow = shift * flow / (1.0 + (shift - 1.0) * flow)
+    alpha_bar = getattr(scheduler, "alphas_cumprod", None)
+    if getattr(config, "use_flow_sigmas", False):
+        return _flow_steps(config, float(getattr(config, "flow_shift", 1.0) or 1.0))
+    if alpha_bar is not None:
+        betas = getattr(scheduler, "betas", None)
         with np.errstate(divide="ignore"):
-            return 2.0 * (np.log1p(-flow) - np.log(flow))
+            if betas is None:
+                return np.asarray(logit(np.asarray(alpha_bar, dtype=np.float64)))
+            # in float64 from the betas: 1 - alpha_bar in float32 is wrong in the fourth digit,
+            # and some schedulers write a small number over a last alpha_bar of 0
+            log_alpha_bar = np.cumsum(np.log1p(-np.asarray(betas, dtype=np.float64)))
+            return np.asarray(log_alpha_bar - np.log(-np.expm1(log_alpha_bar)))
+    if hasattr(scheduler, "scale_noise") and config is not None:
+        is_dynamic = bool(getattr(config, "use_dynamic_shifting", False))
+        return _flow_steps(config, 1.0 if is_dynamic else float(config.shift or 1.0))
     raise InputError(
         "the scheduler shows no noise levels",
         got=type(scheduler).__name__,
@@ -218,9 +235,25 @@ def snap(requested: float, available: NDArray[np.float64]) -> tuple[int, float]:
 
     Returns:
         The index into ``available`` and the effective logsnr.
+
+    Raises:
+        InputError: If the request is not finite or there is no finite level.
     """
-    index = int(np.argmin(np.abs(np.asarray(available) - requested)))
-    return index, float(available[index])
+    levels = np.asarray(available, dtype=np.float64)
+    if not np.isfinite(requested):
+        raise InputError("a level must be finite", got=requested, wanted="a finite logsnr")
+    if not np.any(np.isfinite(levels)):
+        raise InputError("there is no level to start from", got=f"{levels.size} levels")
+    index = int(np.nanargmin(np.abs(levels - requested)))
+    return index, float(levels[index])
+
+
+def _flow_steps(config: Any, shift: float) -> NDArray[np.float64]:
+    count = int(config.num_train_timesteps)
+    flow = np.arange(1, count + 1, dtype=np.float64) / count
+    flow = shift * flow / (1.0 + (shift - 1.0) * flow)
+    with np.errstate(divide="ignore"):
+        return np.asarray(-2.0 * logit(flow))
 
 
 def _check_unit(unit: str) -> None:

@@ -1,8 +1,10 @@
 """Named random streams: a CPU generator per unit and purpose, whatever the order or the batch.
 
-A stream is named by a key and seeded with the SHA-256 digest of the key's canonical JSON. Two
-different keys never share a stream, and the draws of a unit do not depend on which other units
-are computed, in which order, by how many workers, or after which resumption.
+A stream is named by a key and seeded with digests of the key's canonical JSON: SHA-256 gives the
+seed, SHAKE-256 the whole state of the generator. PyTorch's CPU generator keeps only the low 32
+bits of a seed, so among 10^5 streams seeded by ``manual_seed`` alone one pair would be equal.
+The draws of a unit do not depend on which other units are computed, in which order, by how many
+workers, or after which resumption.
 
 Normals are drawn in float32 on the CPU, one generator a row (``torch.randn`` is not
 prefix-stable, so drawing ``N`` rows from one generator would tie a row to its neighbours).
@@ -15,6 +17,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from critwin.errors import CritwinError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Draws", "UnitStreams", "canary", "normals", "numpy_stream", "seed_of", "stream"]
+
+# where PyTorch keeps the 624 words of the Mersenne Twister inside the bytes of its state
+_STATE_SIZE, _WORDS_START, _NUM_WORDS = 5056, 24, 624
 
 
 def seed_of(*key: str | int | float | None) -> int:
@@ -33,15 +40,35 @@ def seed_of(*key: str | int | float | None) -> int:
     Returns:
         An integer in ``[0, 2**63)``.
     """
-    digest = hashlib.sha256(json.dumps(key, allow_nan=False).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(hashlib.sha256(_canonical(key)).digest()[:8], "big") >> 1
 
 
 def stream(seed: int, *path: str | int | float | None) -> torch.Generator:
-    """CPU generator of the stream ``path`` of the run seeded ``seed``."""
+    """CPU generator of the stream ``path`` of the run seeded ``seed``.
+
+    Args:
+        seed: Seed of the run.
+        *path: Parts of the stream's name.
+
+    Returns:
+        A new generator at the beginning of the stream.
+
+    Raises:
+        CritwinError: If this PyTorch lays the state of its generator out in another way.
+    """
+    import numpy as np
     import torch
 
-    return torch.Generator().manual_seed(seed_of(seed, *path))
+    number = seed_of(seed, *path)
+    generator = torch.Generator(device="cpu").manual_seed(number)
+    state = generator.get_state()
+    words = state.numpy()[_WORDS_START : _WORDS_START + 8 * _NUM_WORDS].view(np.uint64)
+    if state.numel() != _STATE_SIZE or int(words[0]) != number & 0xFFFFFFFF:
+        raise CritwinError("PyTorch's CPU generator has a state that critwin does not know")
+    digest = hashlib.shake_256(_canonical((seed, *path))).digest(4 * _NUM_WORDS)
+    words[:] = np.frombuffer(digest, dtype="<u4")
+    generator.set_state(state)
+    return generator
 
 
 def numpy_stream(seed: int, *path: str | int | float | None) -> np.random.Generator:
@@ -69,7 +96,8 @@ class UnitStreams:
 
     def generator(self, purpose: str) -> torch.Generator:
         """CPU generator for one purpose (``"generate"``, ``"noise"``, ``"reverse"``, …)."""
-        level = "none" if self.logsnr is None else f"{self.logsnr + 0.0:.6f}"
+        # rounded first: adding 0.0 then turns a "-0.000000" into "0.000000"
+        level = "none" if self.logsnr is None else f"{round(self.logsnr, 6) + 0.0:.6f}"
         return stream(self.seed, self.source, level, self.replicate, purpose)
 
 
@@ -91,7 +119,7 @@ class Draws:
         """Standard normals, float32, shape ``(N, *shape)``; row n from generator n."""
         import torch
 
-        out = torch.empty((len(self), *shape), dtype=torch.float32)
+        out = torch.empty((len(self), *shape), dtype=torch.float32, device="cpu")
         for row, generator in zip(out, self._generators, strict=True):
             torch.randn(tuple(shape), generator=generator, out=row)
         return out
@@ -100,7 +128,7 @@ class Draws:
         """Uniforms on [0, 1), float64, shape ``(N, *shape)``; row n from generator n."""
         import torch
 
-        out = torch.empty((len(self), *shape), dtype=torch.float64)
+        out = torch.empty((len(self), *shape), dtype=torch.float64, device="cpu")
         for row, generator in zip(out, self._generators, strict=True):
             torch.rand(tuple(shape), generator=generator, out=row)
         return out
@@ -121,3 +149,7 @@ def canary() -> str:
     draws = Draws([unit], "canary")
     data = draws.normal((20,)).numpy().tobytes() + draws.uniform((20,)).numpy().tobytes()
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _canonical(key: tuple[str | int | float | None, ...]) -> bytes:
+    return json.dumps(key, allow_nan=False).encode()
