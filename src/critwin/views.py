@@ -6,7 +6,10 @@ be cut into bins and then read like a feature.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,11 +53,15 @@ def transitions_from_records(
         as labels after, and as labels before if they have a prior weight (a NaN row).
 
     Raises:
-        InputError: If the feature or a column is unknown, no row is left, rows of two experiments
-            or reversals would be mixed, or a source has two labels before.
+        InputError: If the feature or a column is unknown, no row is left, rows of two
+            experiments, reversals or conditions of one source would be mixed, or a source has
+            two labels or two weights.
     """
     rows = records if where is None else select(records, _mask(records, where))
-    names = feature.split("*") if isinstance(feature, str) else list(feature)
+    if isinstance(feature, str):
+        names = [feature] if feature in records.features else feature.split("*")
+    else:
+        names = list(feature)
     columns = product(rows, names) if len(names) > 1 else _feature(rows, names[0])
     name = "*".join(names)
     if len(rows) == 0:
@@ -66,9 +73,18 @@ def transitions_from_records(
                 got=", ".join(kinds),
                 next_step=f"choose one with where={{'{mixed}': ...}}",
             )
+    pairs = np.unique(np.stack([rows.source, rows.condition], axis=1), axis=0)
+    names_twice, times = np.unique(pairs[:, 0], return_counts=True)
+    if np.any(times > 1):
+        raise InputError(
+            "the same source was reversed under several conditions, which would be mixed",
+            got=str(names_twice[times > 1][0]),
+            next_step="choose one with where={'condition': ...}",
+        )
+    is_estimated = False
     if weights is None:
         weights = records.priors.get(name)
-    is_estimated = bool(records.attrs.get("is_prior_estimated", False)) and weights is not None
+        is_estimated = weights is not None and _is_prior_estimated(records, name)
     keep = columns.before != ABSTAIN
     num_abstained = len(np.unique(rows.source[~keep]))
     if not keep.any():
@@ -114,12 +130,14 @@ def product(records: Records, names: Sequence[str]) -> FeatureColumns:
         Columns with labels ``"x*y"``, the last feature varying fastest.
 
     Raises:
-        InputError: If a feature is unknown.
+        InputError: If a feature is unknown or there is none.
     """
+    if not names:
+        raise InputError("a product of no features")
     parts = [_feature(records, name) for name in names]
-    labels = [""]
-    for part in parts:
-        labels = [f"{a}*{b}" if a else b for a in labels for b in part.labels]
+    labels = list(parts[0].labels)
+    for part in parts[1:]:
+        labels = [f"{a}*{b}" for a in labels for b in part.labels]
     columns = {}
     for side in ("before", "after"):
         index = np.zeros(len(records), dtype=np.int64)
@@ -148,7 +166,8 @@ def binned(
         Records with one more feature; a NaN number abstains.
 
     Raises:
-        InputError: If the feature or number is unknown or the edges do not increase.
+        InputError: If the feature or number is unknown, the edges do not increase, or there is a
+            feature of the new name.
     """
     columns = _feature(records, feature)
     if value not in columns.before_values or value not in columns.after_values:
@@ -158,10 +177,15 @@ def binned(
             wanted="one of " + ", ".join(sorted(columns.before_values)),
         )
     cuts = np.asarray(edges, dtype=np.float64)
-    if cuts.ndim != 1 or len(cuts) == 0 or np.any(~(np.diff(cuts) > 0)):
+    if cuts.ndim != 1 or len(cuts) == 0 or np.any(np.diff(cuts) <= 0):
         raise InputError("bin edges must increase", got=list(edges))
+    if not np.all(np.isfinite(cuts)):
+        raise InputError("bin edges must be finite", got=list(edges))
+    new_name = f"{feature}.{value}" if name is None else name
+    if new_name in records.features:
+        raise InputError("there is a feature of this name already", got=new_name)
     text = [f"{cut:g}" for cut in cuts]
-    middle = [f"[{a}, {b})" for a, b in zip(text[:-1], text[1:], strict=True)]
+    middle = [f"[{a}, {b})" for a, b in pairwise(text)]
     labels = (f"< {text[0]}", *middle, f">= {text[-1]}")
 
     def index(number: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -172,9 +196,7 @@ def binned(
         before=index(columns.before_values[value]),
         after=index(columns.after_values[value]),
     )
-    from dataclasses import replace
-
-    return replace(records, features={**records.features, name or f"{feature}.{value}": new})
+    return replace(records, features={**records.features, new_name: new})
 
 
 def _feature(records: Records, name: str) -> FeatureColumns:
@@ -185,6 +207,13 @@ def _feature(records: Records, name: str) -> FeatureColumns:
             wanted="one of " + ", ".join(records.features) + ", or a product a*b",
         )
     return records.features[name]
+
+
+def _is_prior_estimated(records: Records, name: str) -> bool:
+    """Whether the prior of one feature is estimated; a list of names narrows the flag."""
+    names = records.attrs.get("estimated_priors")
+    is_listed = names is None or name in json.loads(names)
+    return bool(records.attrs.get("is_prior_estimated", False)) and is_listed
 
 
 def _mask(records: Records, where: Where) -> NDArray[np.bool_]:
@@ -265,10 +294,14 @@ def _source_weight(rows: Records, sources: NDArray[np.str_]) -> NDArray[np.float
     """Sampling weights of the sources: a column ``weight`` among the values, if there is one."""
     if "weight" not in rows.values:
         return None
-    column = np.full(len(sources), np.nan)
-    column[np.searchsorted(sources, rows.source[np.isin(rows.source, sources)])] = rows.values[
-        "weight"
-    ][np.isin(rows.source, sources)]
-    if np.any(~(column >= 0)):
-        raise InputError("weights of sources must be >= 0", got=float(column[~(column >= 0)][0]))
+    is_used = np.isin(rows.source, sources)
+    given = rows.values["weight"][is_used]
+    if np.any(~(given >= 0)):
+        raise InputError("weights of sources must be >= 0", got=float(given[~(given >= 0)][0]))
+    index = np.searchsorted(sources, rows.source[is_used])
+    column = np.zeros(len(sources))
+    column[index] = given
+    if np.any(column[index] != given):
+        bad = rows.source[is_used][column[index] != given][0]
+        raise InputError("a source has several weights", got=str(bad), wanted="one per source")
     return column

@@ -1,0 +1,113 @@
+"""Confidence limits for proportions and means of clustered samples, vectorised.
+
+The independent unit is the source; replicates of one source are correlated. A proportion gets
+exact (Clopper–Pearson) limits at the *effective* sample size, the number of independent draws
+that would have the variance found between sources.
+
+Source: Clopper & Pearson (1934); Korn & Graubard (1998), *Confidence intervals for proportions
+with small expected number of positive counts estimated from survey data*, eq. (2)–(4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["mean_interval", "mover", "proportion_interval"]
+
+
+def proportion_interval(
+    proportion: ArrayLike,
+    variance: ArrayLike,
+    *,
+    num_clusters: ArrayLike,
+    num_units: ArrayLike,
+    degrees: float,
+    confidence: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two-sided limits of proportions estimated from clusters.
+
+    Args:
+        proportion: Estimates in [0, 1], any shape.
+        variance: Their variance between clusters, same shape.
+        num_clusters: Effective number of clusters, same shape; the sample size where all agree.
+        num_units: Effective number of units, same shape; the sample size is never taken larger.
+        degrees: Degrees of freedom of the variance.
+        confidence: E.g. .95; each side errs with probability at most ``(1 - confidence) / 2``.
+
+    Returns:
+        Lower and upper limits, same shape.
+    """
+    p = np.clip(np.asarray(proportion, dtype=np.float64), 0.0, 1.0)
+    clusters, units = np.asarray(num_clusters, float), np.asarray(num_units, float)
+    tail = (1.0 - confidence) / 2.0
+    spread = p * (1.0 - p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = spread / np.asarray(variance, dtype=np.float64)
+    is_degenerate = ~(spread > 1e-12) | ~np.isfinite(effective)
+    # few degrees of freedom: the variance itself is uncertain (Korn & Graubard, eq. 4)
+    ratio = (stats.norm.ppf(tail) / stats.t.ppf(tail, max(degrees, 1.0))) ** 2
+    effective = np.minimum(np.where(is_degenerate, clusters, effective * ratio), units)
+    hits = p * effective
+    with np.errstate(invalid="ignore"):
+        low = np.where(hits <= 0, 0.0, stats.beta.ppf(tail, hits, effective - hits + 1.0))
+        high = np.where(
+            hits >= effective, 1.0, stats.beta.ppf(1.0 - tail, hits + 1.0, effective - hits)
+        )
+    return low, high
+
+
+def mean_interval(
+    mean: ArrayLike, variance: ArrayLike, *, degrees: float, confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Student limits ``mean ± t sqrt(variance)``.
+
+    Args:
+        mean: Estimates, any shape.
+        variance: Their variances, same shape.
+        degrees: Degrees of freedom of the variances; ``inf`` for known ones.
+        confidence: E.g. .95.
+
+    Returns:
+        Lower and upper limits, same shape.
+    """
+    half = stats.t.ppf(0.5 + confidence / 2.0, max(degrees, 1.0)) * np.sqrt(variance)
+    return np.asarray(mean - half), np.asarray(mean + half)
+
+
+def mover(
+    first: tuple[float, float | None, float | None],
+    second: tuple[float, float | None, float | None],
+    correlation: float,
+) -> tuple[float | None, float | None]:
+    """Limits of ``second - first`` from the limits of each (method of variance recovery).
+
+    Args:
+        first: Estimate, lower and upper limit (None: unknown).
+        second: Likewise.
+        correlation: Correlation of the two estimates.
+
+    Returns:
+        Lower and upper limit of the difference; None where a limit it needs is unknown.
+
+    Source:
+        Zou & Donner (2008), *Construction of confidence limits about effect measures*, eq. (4).
+    """
+
+    def limit(out: float | None, back: float | None, sign: float) -> float | None:
+        if out is None or back is None:
+            return None
+        a, b = second[0] - out, first[0] - back
+        # a and b have opposite signs: each end pairs a far limit with the other's near one
+        return (
+            second[0]
+            - first[0]
+            + sign * float(np.sqrt(max(a * a + b * b + 2.0 * correlation * a * b, 0.0)))
+        )
+
+    return limit(second[1], first[2], -1.0), limit(second[2], first[1], 1.0)

@@ -1,0 +1,308 @@
+"""From a transition table to the curves that windows read: stay, mean stay, kept, blur.
+
+Exact tables give exact curves, estimated ones carry their standard errors, and counted ones the
+influence of every source (see :mod:`critwin._curves`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from critwin._curves import SampledCurve
+from critwin.errors import InputError
+from critwin.quantities import chance
+from critwin.transitions import Transitions, label_set_row, require_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+def stay_curve(tr: Transitions, labels: Sequence[int]) -> SampledCurve:
+    """``C[A, A]`` for a set A of indices into ``tr.before``."""
+    columns = [int(tr.before_in_after[i]) for i in labels]
+    value = label_set_row(tr, list(labels))[:, columns].sum(axis=1)
+    law = np.zeros(len(tr.before))
+    law[list(labels)] = 1.0 if tr.weights is None else tr.weights[list(labels)]
+    hit = np.zeros((len(tr.before), len(tr.after)))
+    hit[np.ix_(list(labels), columns)] = 1.0
+    return _proportion_curve(tr, value, law / law.sum(), hit)
+
+
+def mean_stay_curve(tr: Transitions, weights: NDArray[np.float64]) -> SampledCurve:
+    """``sum_i w_i C[i, i]`` for weights over ``tr.before``."""
+    hit = np.zeros((len(tr.before), len(tr.after)))
+    hit[np.arange(len(tr.before)), tr.before_in_after] = 1.0
+    value = np.einsum("i,lij,ij->l", weights, tr.probs, hit)
+    return _proportion_curve(tr, value, weights, hit)
+
+
+def kept_curve(
+    tr: Transitions, *, chance_level: float | None, plateau: float | Literal["lowest"] | None
+) -> SampledCurve:
+    """``kept``, with the sampling errors of an estimated prior and of an estimated plateau."""
+    weights = tr.weights
+    if weights is None:
+        if chance_level is None:
+            require_weights(tr, why="the chance level")
+        weights = _source_shares(tr)
+    curve = mean_stay_curve(tr, weights)
+    low = chance(tr) if chance_level is None else chance_level
+    table_plateau = 1.0 if tr.plateau is None else tr.plateau
+    if plateau == "lowest":
+        high = float(curve.value[0])
+    else:
+        high = table_plateau if plateau is None else float(plateau)
+    if not high > low + 1e-9:
+        raise InputError(
+            f"feature {tr.feature!r} has nothing to lose: its plateau does not exceed chance",
+            got=f"plateau {high:.4g}, chance {low:.4g}, labels {', '.join(tr.before)}",
+            wanted="at least two labels that sources carry, or another chance level",
+        )
+    scale = high - low
+    influence = curve.influence
+    if influence is not None:
+        influence = influence / scale
+        if plateau == "lowest":
+            assert curve.influence is not None
+            influence = influence - np.outer(curve.influence[:, 0], (curve.value - low) / scale**2)
+        if tr.is_weights_estimated and chance_level is None and tr.source_before is not None:
+            slope = 2.0 * (weights[tr.source_before] - low) / len(tr.source_before)
+            influence = influence + np.outer(slope, (curve.value - high) / scale**2)
+    return replace(
+        curve,
+        value=(curve.value - low) / scale,
+        influence=influence,
+        offset=low,
+        scale=scale,
+    )
+
+
+def blur_curve(tr: Transitions, inner: Sequence[int], outer: Sequence[int]) -> SampledCurve:
+    """``TV(C[A, .], C[B, .])`` for A ⊂ B, indices into ``tr.before``.
+
+    On counts the label set on which the two rows differ is chosen on one half of the sources and
+    the difference is read on the other half, and conversely: the plug-in value is biased upwards
+    (ten labels, twenty sources each, truth 0: mean .28).
+    """
+    rest = [i for i in outer if i not in set(inner)]
+    weights = require_weights(tr, why="blur")
+    mass = weights[list(outer)].sum()
+    factor = weights[rest].sum() / mass
+    if not factor > 0:
+        return SampledCurve(logsnr=tr.logsnr, value=np.zeros(len(tr.logsnr)), scale=None)
+    rows = [label_set_row(tr, list(labels)) for labels in (inner, rest)]
+    if tr.counts is None:
+        value = factor * 0.5 * np.abs(rows[0] - rows[1]).sum(axis=1)
+        if tr.stderr is None:
+            return SampledCurve(logsnr=tr.logsnr, value=value, scale=None)
+        law = np.zeros(len(tr.before))
+        law[list(inner)] = weights[list(inner)] / weights[list(inner)].sum()
+        law[rest] = weights[rest] / weights[rest].sum()
+        spread = np.sqrt(np.einsum("i,lij->l", law**2, tr.stderr**2)) * factor
+        return SampledCurve(logsnr=tr.logsnr, value=value, influence=np.diag(spread), scale=None)
+    return _cross_fitted(tr, list(inner), rest, weights, factor)
+
+
+def as_clusters(tr: Transitions) -> tuple[Transitions, str | None]:
+    """With a single source, its replicates become the clusters; the note says so."""
+    if tr.counts is None or len(tr.counts) != 1:
+        return tr, None
+    counts = tr.counts[0]
+    most = int(counts.sum(axis=1).max(initial=0))
+    table = np.zeros((most, *counts.shape), dtype=np.int64)
+    for level, row in enumerate(counts):
+        outcomes = np.repeat(np.arange(len(row)), row)
+        table[np.arange(len(outcomes)), level, outcomes] = 1
+    assert tr.source_before is not None
+    assert tr.sources is not None
+    split = replace(
+        tr,
+        counts=table,
+        source_before=np.repeat(tr.source_before, most),
+        sources=np.array([f"{tr.sources[0]}#{r}" for r in range(most)]),
+        source_weight=None,
+        abstained=None,
+    )
+    return split, (
+        "a single source: intervals speak of its replicates, not of other samples of the model"
+    )
+
+
+def _source_shares(tr: Transitions) -> NDArray[np.float64]:
+    if tr.source_before is None:
+        return np.full(len(tr.before), 1.0 / len(tr.before))
+    vote = np.ones(len(tr.source_before)) if tr.source_weight is None else tr.source_weight
+    shares = np.bincount(tr.source_before, weights=vote, minlength=len(tr.before))
+    return np.asarray(shares / shares.sum())
+
+
+def _proportion_curve(
+    tr: Transitions,
+    value: NDArray[np.float64],
+    law: NDArray[np.float64],
+    hit: NDArray[np.float64],
+) -> SampledCurve:
+    """Curve of ``sum_i law_i P(after in hit_i | before = i)`` with its sampling errors."""
+    if tr.counts is None:
+        if tr.stderr is None:
+            return SampledCurve(logsnr=tr.logsnr, value=value)
+        spread = np.sqrt(np.einsum("i,ij,lij->l", law**2, hit, tr.stderr**2))
+        return SampledCurve(logsnr=tr.logsnr, value=value, influence=np.diag(spread), scale=None)
+    used = law > 0
+    lacking = [tr.before[i] for i in np.flatnonzero(used & np.isnan(tr.probs).any(axis=(0, 2)))]
+    if lacking:
+        raise InputError(
+            f"too few sources for feature {tr.feature!r}: none of some labels at some level",
+            got="no source labelled " + ", ".join(lacking),
+            next_step="measure more sources, merge labels, or leave the level out",
+        )
+    label_of, vote, total, share_read = _reading(tr, hit)
+    present = vote[:, None] * (total > 0)
+    one_hot = (label_of[:, None] == np.arange(len(tr.before))).astype(np.float64)
+    mass = np.maximum(one_hot.T @ present, 1e-300)
+    share = law[label_of][:, None] * present / mass[label_of]
+    mean = (one_hot.T @ (present * share_read)) / mass
+    number = one_hot.T @ (total > 0)
+    deviation = share_read - np.where(number >= 2, mean, value)[label_of]
+    factor = np.sqrt(np.where(number >= 2, number / np.maximum(number - 1, 1), 1.0))
+    influence = share * deviation * factor[label_of]
+    if tr.is_weights_estimated:
+        influence = influence + (mean[label_of] - value) / len(label_of)
+    return SampledCurve(
+        logsnr=tr.logsnr,
+        value=value,
+        influence=influence,
+        sources=tr.sources,
+        share=share,
+        num_replicates=total.astype(np.float64),
+        degrees=float(max(np.maximum(number[used] - 1, 0).sum(axis=0).min(), 1.0)),
+    )
+
+
+def _reading(
+    tr: Transitions, hit: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Label and weight of every source, its replicates, and its share of hits, ``(S, L)``."""
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    vote = np.ones(len(tr.counts)) if tr.source_weight is None else tr.source_weight
+    total = tr.counts.sum(axis=2)
+    hits = np.einsum("slj,sj->sl", tr.counts, hit[tr.source_before])
+    return tr.source_before, np.asarray(vote), total, hits / np.maximum(total, 1)
+
+
+def _cross_fitted(
+    tr: Transitions,
+    inner: list[int],
+    rest: list[int],
+    weights: NDArray[np.float64],
+    factor: float,
+) -> SampledCurve:
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    assert tr.sources is not None
+    sign = np.zeros(len(tr.before))
+    sign[inner] = weights[inner] / weights[inner].sum()
+    sign[rest] = -weights[rest] / weights[rest].sum()
+    half = _halves(tr.sources, tr.source_before)
+    if len(tr.after) == 2:
+        # one label set to choose from: nothing is selected, so nothing need be held out
+        chosen = np.zeros((2, len(tr.logsnr), 2))
+        chosen[:, :, [int(tr.before_in_after[i]) for i in inner]] = 1.0
+        return _difference_curve(tr, sign, chosen[0], np.ones(len(half), bool), factor)
+    parts = []
+    for h in (0, 1):
+        gap = _signed_rows(tr, sign, half == h)
+        padded = np.concatenate([gap[:1], gap, gap[-1:]])
+        smooth = padded[:-2] + padded[1:-1] + padded[2:]  # neighbours steady the choice
+        parts.append(_difference_curve(tr, sign, (smooth > 0) * 1.0, half != h, factor))
+    assert parts[0].influence is not None
+    assert parts[1].influence is not None
+    return replace(
+        parts[0],
+        value=0.5 * (parts[0].value + parts[1].value),
+        influence=0.5 * (parts[0].influence + parts[1].influence),
+        degrees=parts[0].degrees + parts[1].degrees,
+    )
+
+
+def _halves(sources: NDArray[np.str_], label_of: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Split the sources of every label into two halves, by a digest of their names."""
+    order = [hashlib.sha256(str(name).encode()).digest() for name in sources]
+    half = np.zeros(len(sources), dtype=np.int64)
+    for label in np.unique(label_of):
+        rows = sorted(np.flatnonzero(label_of == label), key=lambda s: order[s])
+        half[rows[1::2]] = 1
+    return half
+
+
+def _signed_rows(
+    tr: Transitions, sign: NDArray[np.float64], keep: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """``sum_i sign_i C[i, .]`` from some of the sources, shape ``(L, J)``."""
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    total = tr.counts.sum(axis=2)
+    vote = np.ones(len(total)) if tr.source_weight is None else tr.source_weight
+    present = (vote * keep)[:, None] * (total > 0)
+    one_hot = (tr.source_before[:, None] == np.arange(len(tr.before))).astype(np.float64)
+    mass = np.maximum(one_hot.T @ present, 1e-300)
+    scale = sign[tr.source_before][:, None] * present / mass[tr.source_before]
+    return np.asarray(
+        np.einsum("sl,slj->lj", scale / np.maximum(total, 1), tr.counts.astype(np.float64))
+    )
+
+
+def _difference_curve(
+    tr: Transitions,
+    sign: NDArray[np.float64],
+    chosen: NDArray[np.float64],
+    keep: NDArray[np.bool_],
+    factor: float,
+) -> SampledCurve:
+    """``factor * sum_i sign_i P(after in E_l | i)`` with its sampling errors."""
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    label_of = tr.source_before
+    total = tr.counts.sum(axis=2)
+    vote = np.ones(len(total)) if tr.source_weight is None else tr.source_weight
+    read = np.einsum("slj,lj->sl", tr.counts, chosen) / np.maximum(total, 1)
+    present = (vote * keep)[:, None] * (total > 0)
+    one_hot = (label_of[:, None] == np.arange(len(tr.before))).astype(np.float64)
+    mass = one_hot.T @ present
+    used = sign != 0
+    if np.any(mass[used] <= 0):
+        empty = [tr.before[i] for i in np.flatnonzero(used & (mass <= 0).any(axis=1))]
+        raise InputError(
+            f"too few sources for the blur of feature {tr.feature!r}",
+            got="fewer than two sources labelled " + ", ".join(empty),
+            next_step="measure more sources, or merge labels",
+        )
+    mass = np.maximum(mass, 1e-300)
+    mean = (one_hot.T @ (present * read)) / mass
+    number = one_hot.T @ (present > 0)
+    share = sign[label_of][:, None] * present / mass[label_of]
+    value = np.sum(share * read, axis=0)
+    correction = np.sqrt(np.where(number >= 2, number / np.maximum(number - 1, 1), 1.0))
+    influence = share * (read - mean[label_of]) * correction[label_of]
+    # labels whose sources all agree still have a variance: add one hit and one miss (Agresti)
+    units = one_hot.T @ (present > 0) * np.maximum(total.max(initial=1), 1)
+    smoothed = (mean * units + 1.0) / (units + 2.0)
+    floor = np.sum(
+        (sign[:, None] ** 2) * smoothed * (1 - smoothed) / np.maximum(units, 1.0), axis=0
+    )
+    extra = np.sqrt(np.maximum(floor - np.sum(influence**2, axis=0), 0.0))
+    return SampledCurve(
+        logsnr=tr.logsnr,
+        value=factor * value,
+        influence=factor * np.concatenate([influence, np.diag(extra)]),
+        sources=np.concatenate([np.asarray(tr.sources), np.full(len(extra), "")]),
+        scale=None,
+        degrees=float(max(np.maximum(number[used] - 1, 0).sum(axis=0).min(), 1.0)),
+    )
