@@ -87,8 +87,9 @@ def mean_stay(tr: Transitions) -> NDArray[np.float64]:
         InputError: If the prior is unknown.
     """
     weights = require_weights(tr, why="the mean stay")
-    diagonal = tr.probs[:, np.arange(len(tr.before)), tr.before_in_after]
-    return np.asarray(diagonal @ weights, dtype=np.float64)
+    used = np.flatnonzero(weights > 0)  # a label of no weight may have an unknown row
+    diagonal = tr.probs[:, used, tr.before_in_after[used]]
+    return np.asarray(diagonal @ weights[used], dtype=np.float64)
 
 
 def chance(tr: Transitions) -> float:
@@ -140,10 +141,12 @@ def mutual_information(tr: Transitions) -> NDArray[np.float64]:
         InputError: If the prior is unknown.
     """
     weights = require_weights(tr, why="mutual information")
-    joint = weights[:, None] * tr.probs
+    used = weights > 0  # a label of no weight may have an unknown row
+    probs = tr.probs[:, used]
+    joint = weights[used][:, None] * probs
     marginal = joint.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(joint > 0, tr.probs / marginal, 1.0)
+        ratio = np.where(joint > 0, probs / marginal, 1.0)
     total = np.sum(np.where(np.isnan(joint), np.nan, joint * np.log(ratio)), axis=(1, 2))
     return np.asarray(total, dtype=np.float64)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._checks import as_array, is_storable
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class FeatureColumns:
         _set(self, "labels", tuple(str(label) for label in self.labels))
         if not self.labels or len(set(self.labels)) < len(self.labels):
             raise InputError("labels must be distinct and at least one", got=self.labels)
+        if bad := [label for label in self.labels if not label or not is_storable(label)]:
+            raise InputError("a label is empty or holds a NUL character", got=repr(bad[0]))
         num = len(self.before)
         for name in ("before", "after"):
             column = _frozen(name, getattr(self, name), np.int64, (num,))
@@ -97,12 +100,13 @@ class Records:
 
     source: NDArray[np.str_]
     logsnr: NDArray[np.float64]
-    requested_logsnr: NDArray[np.float64] | None = None
-    replicate: NDArray[np.int64] | None = None
-    experiment: NDArray[np.str_] | None = None
-    condition: NDArray[np.str_] | None = None
-    reversal: NDArray[np.str_] | None = None
-    valid: NDArray[np.bool_] | None = None
+    # None stands for the default, which __post_init__ fills in: never None afterwards
+    requested_logsnr: NDArray[np.float64] = None  # type: ignore[assignment]
+    replicate: NDArray[np.int64] = None  # type: ignore[assignment]
+    experiment: NDArray[np.str_] = None  # type: ignore[assignment]
+    condition: NDArray[np.str_] = None  # type: ignore[assignment]
+    reversal: NDArray[np.str_] = None  # type: ignore[assignment]
+    valid: NDArray[np.bool_] = None  # type: ignore[assignment]
     features: Mapping[str, FeatureColumns] = field(default_factory=dict)
     planted: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -125,11 +129,22 @@ class Records:
         for name, (dtype, default) in defaults.items():
             value = getattr(self, name)
             _set(self, name, _frozen(name, default if value is None else value, dtype, (num,)))
-        if np.any(~np.isfinite(self.logsnr)):
-            raise InputError(
-                "records: logsnr must be finite",
-                got=float(self.logsnr[~np.isfinite(self.logsnr)][0]),
-            )
+        for name in ("logsnr", "requested_logsnr"):
+            column = getattr(self, name)
+            if np.any(~np.isfinite(column)):
+                raise InputError(
+                    f"records: {name} must be finite", got=float(column[~np.isfinite(column)][0])
+                )
+        for kind in ("features", "planted", "values"):
+            if bad := [k for k in getattr(self, kind) if not k or not is_storable(k)]:
+                raise InputError(f"a name of {kind} is empty or not storable", got=repr(bad[0]))
+        if taken := sorted(set(defaults) & set(self.planted)):
+            raise InputError("a planted column has the name of a column of records", got=taken[0])
+        for name, prior in self.priors.items():
+            if bad := [k for k, weight in prior.items() if not 0 <= weight < np.inf]:
+                raise InputError(
+                    f"prior of {name!r} must be >= 0", got=f"{bad[0]}: {prior[bad[0]]}"
+                )
         for name, columns in self.features.items():
             if len(columns.before) != num:
                 raise InputError(
@@ -181,8 +196,14 @@ def select(records: Records, mask: ArrayLike) -> Records:
 
     Returns:
         The chosen rows.
+
+    Raises:
+        InputError: If a mask has another length than the records.
     """
-    rows = np.arange(len(records))[np.asarray(mask)]
+    chosen = np.asarray(mask)
+    if chosen.dtype == np.bool_ and chosen.shape != (len(records),):
+        raise InputError("the mask does not fit", got=chosen.shape, wanted=f"({len(records)},)")
+    rows = np.arange(len(records))[chosen if chosen.size else chosen.astype(np.int64)]
     changes: dict[str, Any] = {f.name: getattr(records, f.name)[rows] for f in fields(records)[:8]}
     changes["features"] = {k: _rows_of(v, rows) for k, v in records.features.items()}
     changes["planted"] = {k: v[rows] for k, v in records.planted.items()}
@@ -213,8 +234,12 @@ def concatenate(parts: Sequence[Records]) -> Records:
                     f"records differ in {name}", got=f"{sorted(mine)} and {sorted(theirs)}"
                 )
         for name, columns in part.features.items():
-            if columns.labels != first.features[name].labels:
+            own = first.features[name]
+            if columns.labels != own.labels:
                 raise InputError(f"records differ in the labels of feature {name!r}")
+            for side in ("before_values", "after_values"):
+                if set(getattr(columns, side)) != set(getattr(own, side)):
+                    raise InputError(f"records differ in the {side} of feature {name!r}")
     changes: dict[str, Any] = {
         f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(first)[:8]
     }
@@ -230,7 +255,7 @@ def concatenate(parts: Sequence[Records]) -> Records:
 
 
 def sort(records: Records) -> Records:
-    """Rows in the canonical order: experiment, condition, source, level, replicate.
+    """Rows in the canonical order: experiment, condition, source, level, replicate, reversal.
 
     Args:
         records: Records in any order.
@@ -239,13 +264,15 @@ def sort(records: Records) -> Records:
         The same rows; two runs of the same units are equal after sorting, whatever their order.
     """
     keys = (
+        -records.logsnr,
+        records.reversal,
         records.replicate,
-        -records.requested_logsnr,  # type: ignore[operator]
+        -records.requested_logsnr,
         records.source,
         records.condition,
         records.experiment,
     )
-    return select(records, np.lexsort(keys))  # type: ignore[arg-type]
+    return select(records, np.lexsort(keys))
 
 
 def digest(records: Records) -> str:
@@ -322,7 +349,7 @@ def _set(target: object, name: str, value: object) -> None:
 
 
 def _frozen(name: str, value: Any, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
-    array = np.array(value, dtype=dtype)
+    array = as_array(name, value, dtype)
     if array.shape != shape:
         raise InputError(f"{name} has the wrong shape", got=array.shape, wanted=str(shape))
     array.setflags(write=False)

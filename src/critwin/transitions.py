@@ -20,11 +20,13 @@ import numpy as np
 
 from critwin._checks import (
     Freezer,
+    as_array,
     check_kind,
     check_labels,
     check_law,
     check_levels,
     check_probs,
+    is_storable,
 )
 from critwin.errors import InputError
 from critwin.levels import ou_time
@@ -124,6 +126,8 @@ class Transitions:
         check_labels(self.before, self.after)
         check_probs(self.probs)
         check_kind(self)
+        if not self.feature or not is_storable(self.feature):
+            raise InputError("the feature's name is empty or not storable", got=repr(self.feature))
         if self.weights is not None:
             check_law("weights", self.weights)
             if self.fresh is None:
@@ -220,8 +224,8 @@ def from_counts(
     Raises:
         InputError: If shapes do not agree.
     """
-    table = np.asarray(counts, dtype=np.int64)
-    label_of = np.asarray(source_before, dtype=np.int64)
+    table = as_array("counts", counts, np.int64)
+    label_of = as_array("source_before", source_before, np.int64)
     names = tuple(before)
     if table.ndim != 3 or label_of.shape != table.shape[:1]:
         raise InputError(
@@ -231,7 +235,13 @@ def from_counts(
         )
     if np.any(table < 0) or np.any((label_of < 0) | (label_of >= len(names))):
         raise InputError("counts must be >= 0 and source_before an index into `before`")
-    vote = np.ones(len(table)) if source_weight is None else np.asarray(source_weight, float)
+    vote = np.ones(len(table))
+    if source_weight is not None:
+        vote = as_array("source_weight", source_weight, np.float64)
+        if vote.shape != label_of.shape or not np.all((vote >= 0) & (vote < np.inf)):
+            raise InputError(
+                "source_weight must be one finite number >= 0 for each source", got=vote.shape
+            )
     total = table.sum(axis=2)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(total[..., None] > 0, table / total[..., None], 0.0)
@@ -249,13 +259,13 @@ def from_counts(
         is_weights_estimated=is_weights_estimated,
         kind="counted",
         counts=table,
-        abstained=None if abstained is None else np.asarray(abstained, dtype=np.int64),
+        abstained=None if abstained is None else as_array("abstained", abstained, np.int64),
         source_before=label_of,
         sources=np.array([f"s{s:06d}" for s in range(len(table))])
         if sources is None
-        else np.asarray(sources, dtype=np.str_),
+        else as_array("sources", sources, np.str_),
         source_weight=None if source_weight is None else vote,
-        invalid=None if invalid is None else np.asarray(invalid, dtype=np.int64),
+        invalid=None if invalid is None else as_array("invalid", invalid, np.int64),
         reversal=reversal,
         feature=feature,
         plateau=plateau,
@@ -349,8 +359,14 @@ def select_levels(tr: Transitions, keep: ArrayLike) -> Transitions:
 
     Returns:
         The smaller table.
+
+    Raises:
+        InputError: If a mask has another length than the levels, or no level is left.
     """
-    chosen = np.arange(len(tr.logsnr))[np.asarray(keep)]
+    mask = np.asarray(keep)
+    if mask.dtype == np.bool_ and mask.shape != tr.logsnr.shape:
+        raise InputError("the mask does not fit", got=mask.shape, wanted=str(tr.logsnr.shape))
+    chosen = np.arange(len(tr.logsnr))[mask if mask.size else mask.astype(np.int64)]
     changes: dict[str, Any] = {"logsnr": tr.logsnr[chosen], "probs": tr.probs[chosen]}
     for name in ("stderr", "invalid"):
         if (value := getattr(tr, name)) is not None:
@@ -421,7 +437,10 @@ def label_set_row(tr: Transitions, labels: list[int]) -> NDArray[np.float64]:
     weights = require_weights(tr, why="a set of several labels")[labels]
     if not weights.sum() > 0:
         raise InputError("the label set has no weight", got=[tr.before[i] for i in labels])
-    row: NDArray[np.float64] = np.einsum("i,lij->lj", weights / weights.sum(), tr.probs[:, labels])
+    used = weights > 0  # a label of no weight may have an unknown row
+    row: NDArray[np.float64] = np.einsum(
+        "i,lij->lj", weights[used] / weights.sum(), tr.probs[:, np.array(labels)[used]]
+    )
     return row
 
 
@@ -440,9 +459,16 @@ def _complete_groups(
     full: dict[str, list[str]] = {}
     for name in labels:
         full.setdefault(owner.get(name, name), []).append(name)
-    for new, old in full.items():
-        if new in labels and owner.get(new, new) != new:
-            raise InputError(f"group {new!r} has the name of a label that is in another group")
-        if new in labels and new not in groups and len(old) > 1:
-            raise InputError(f"group {new!r} has the name of an ungrouped label")
+    for new, old in groups.items():
+        if not old:
+            raise InputError(f"group {new!r} is empty", wanted=f"some of {', '.join(labels)}")
+        if new in labels and owner.get(new) != new:
+            other = owner.get(new)
+            raise InputError(
+                f"group {new!r} has the name of a label outside it",
+                got=f"label {new!r} in no group"
+                if other is None
+                else f"label {new!r} in {other!r}",
+                next_step="choose another name for the group, or add the label to it",
+            )
     return full

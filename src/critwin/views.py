@@ -111,7 +111,7 @@ def transitions_from_records(
         weights=None if law is None else law / law.sum(),
         fresh=None if fresh is None else fresh / fresh.sum(),
         is_weights_estimated=is_estimated,
-        reversal=str(rows.reversal[0]),  # type: ignore[index]
+        reversal=str(rows.reversal[0]),
         feature=name,
         plateau=plateau,
         attrs={**records.attrs, "num_sources_abstained": num_abstained},
