@@ -1,0 +1,220 @@
+"""How often a labeller errs: its error matrix on samples whose labels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import beta
+
+from critwin.errors import InputError
+from critwin.features.base import checked_read
+from critwin.records import ABSTAIN
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from critwin.features.base import Feature
+
+__all__ = ["ErrorMatrix", "error_matrix"]
+
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ErrorMatrix:
+    """Counts of what a labeller said about samples of each true label. Frozen.
+
+    Attributes:
+        feature: Name of the feature.
+        labels: Names of the labels, length K; of the truth and of what was said.
+        counts: ``counts[k, l]`` samples of true label k were called l, shape ``(K, K)``.
+        abstained: Samples of true label k on which the labeller abstained, shape ``(K,)``.
+        confidence: Level of the intervals.
+        fingerprint: Fingerprint of the feature that was measured.
+
+    Raises:
+        InputError: If shapes disagree or a count is negative.
+    """
+
+    feature: str
+    labels: tuple[str, ...]
+    counts: NDArray[np.int64]
+    abstained: NDArray[np.int64]
+    confidence: float = 0.95
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        """Freeze and check."""
+        size = len(self.labels)
+        for name, shape in (("counts", (size, size)), ("abstained", (size,))):
+            array = np.array(getattr(self, name), dtype=np.int64)
+            if array.shape != shape or np.any(array < 0):
+                raise InputError(
+                    f"{name} of an error matrix cannot be used",
+                    got=f"shape {array.shape}",
+                    wanted=f"whole numbers >= 0 of shape {shape}",
+                )
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if not 0 < self.confidence < 1:
+            raise InputError("confidence is out of range", got=self.confidence, wanted="in (0, 1)")
+
+    @property
+    def num_samples(self) -> int:
+        """Number of labelled samples, abstentions included."""
+        return int(self.counts.sum() + self.abstained.sum())
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """``M[k, l] = P(said l | true k, not abstained)``; NaN rows where nothing was said."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.counts / self.counts.sum(axis=1, keepdims=True))
+
+    @property
+    def intervals(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Exact (Clopper–Pearson) limits of every rate on its own, each ``(K, K)``."""
+        return _exact_limits(self.counts, self.counts.sum(axis=1, keepdims=True), self.confidence)
+
+    @property
+    def abstention(self) -> NDArray[np.float64]:
+        """Share of the samples of each label on which the labeller abstained, shape ``(K,)``."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.abstained / (self.abstained + self.counts.sum(axis=1)))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers among the answers given."""
+        said = self.counts.sum()
+        return float(np.trace(self.counts) / said) if said else float("nan")
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Exact limits of the accuracy, for samples drawn like these."""
+        low, high = _exact_limits(
+            np.array([np.trace(self.counts)]), np.array([self.counts.sum()]), self.confidence
+        )
+        return float(low[0]), float(high[0])
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the rates: how much inverting them can magnify an error."""
+        rates = self.rates
+        return float("inf") if np.isnan(rates).any() else float(np.linalg.cond(rates))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; unknown numbers are None."""
+        low, high = self.intervals
+        return {
+            "feature": self.feature,
+            "fingerprint": self.fingerprint,
+            "labels": list(self.labels),
+            "num_samples": self.num_samples,
+            "counts": self.counts.tolist(),
+            "abstained": self.abstained.tolist(),
+            "rates": _nullable(self.rates),
+            "rates_low": _nullable(low),
+            "rates_high": _nullable(high),
+            "accuracy": _nullable(self.accuracy),
+            "accuracy_interval": [_nullable(x) for x in self.accuracy_interval],
+            "confidence": self.confidence,
+            "condition": self.condition if np.isfinite(self.condition) else None,
+        }
+
+
+def error_matrix(
+    feature: Feature,
+    samples: Any,
+    truth: Sequence[str] | ArrayLike,
+    *,
+    confidence: float = 0.95,
+    batch_size: int = _BATCH,
+) -> ErrorMatrix:
+    """Measure a labeller on samples whose labels are known.
+
+    The samples should look like what will be read: clean photographs say little about errors on
+    generated images.
+
+    Args:
+        feature: The feature.
+        samples: Images ``(N, C, H, W)`` in ``[0, 1]`` or points ``(N, D)``.
+        truth: N label names, or indices into the feature's labels.
+        confidence: Level of the intervals.
+        batch_size: Samples a reading.
+
+    Returns:
+        The error matrix.
+
+    Raises:
+        InputError: If the numbers of samples and labels differ, there is none, a label is not one
+            of the feature's, or the reading fails.
+    """
+    indices = _truth_indices(feature, truth)
+    if len(samples) != len(indices) or len(indices) == 0:
+        raise InputError(
+            "samples and true labels do not fit",
+            got=f"{len(samples)} samples, {len(indices)} labels",
+            wanted="one label a sample, at least one",
+        )
+    said = np.concatenate(
+        [
+            checked_read(feature, samples[start : start + batch_size]).indices
+            for start in range(0, len(indices), batch_size)
+        ]
+    )
+    size = len(feature.labels)
+    table = np.zeros((size, size + 1), dtype=np.int64)
+    np.add.at(table, (indices, np.where(said == ABSTAIN, size, said)), 1)
+    return ErrorMatrix(
+        feature=feature.name,
+        labels=tuple(feature.labels),
+        counts=table[:, :size],
+        abstained=table[:, size],
+        confidence=confidence,
+        fingerprint=feature.fingerprint,
+    )
+
+
+def _truth_indices(feature: Feature, truth: Any) -> NDArray[np.int64]:
+    names = np.asarray(truth)
+    if names.ndim != 1:
+        raise InputError("true labels must be one row", got=f"shape {names.shape}", wanted="(N,)")
+    if names.dtype.kind in "iu":
+        if np.any((names < 0) | (names >= len(feature.labels))):
+            bad = names[(names < 0) | (names >= len(feature.labels))][0]
+            raise InputError(
+                f"true label is not one of feature {feature.name!r}",
+                got=f"index {int(bad)}",
+                wanted=f"0 … {len(feature.labels) - 1}",
+            )
+        return names.astype(np.int64)
+    index = {label: k for k, label in enumerate(feature.labels)}
+    for name in names.tolist():
+        if name not in index:
+            raise InputError(
+                f"true label is not one of feature {feature.name!r}",
+                got=name,
+                wanted=f"one of {', '.join(feature.labels)}",
+                next_step="leave out samples without a true label",
+            )
+    return np.array([index[name] for name in names.tolist()], dtype=np.int64)
+
+
+def _exact_limits(
+    hits: NDArray[np.int64], tries: NDArray[np.int64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Clopper–Pearson limits; NaN where nothing was tried."""
+    tail = (1 - confidence) / 2
+    hits, tries = np.broadcast_arrays(hits, tries)
+    low = np.where(hits > 0, beta.ppf(tail, np.maximum(hits, 1), tries - hits + 1), 0.0)
+    high = np.where(hits < tries, beta.ppf(1 - tail, hits + 1, np.maximum(tries - hits, 1)), 1.0)
+    return np.where(tries > 0, low, np.nan), np.where(tries > 0, high, np.nan)
+
+
+def _nullable(value: Any) -> Any:
+    array = np.asarray(value, dtype=np.float64)
+    plain = array.astype(object)
+    plain[~np.isfinite(array)] = None
+    return plain.tolist()

@@ -1,0 +1,175 @@
+"""Features by name: the built-in ones, and those that other packages bring as entry points.
+
+A package adds a feature with an entry point of the group ``critwin.features`` whose object is a
+callable that takes the options of ``[[feature]]`` and returns a feature. There are no import paths
+in experiment files.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from importlib.resources import files
+from typing import Any
+
+from critwin.errors import InputError
+from critwin.features.base import Feature, check_feature
+from critwin.features.pixels import GroundFeature, InkFeature
+
+__all__ = ["GROUP", "list_features", "load_feature"]
+
+GROUP = "critwin.features"
+
+
+def load_feature(
+    feature: str | Feature, *, model: object = None, called: str | None = None, **options: Any
+) -> Feature:
+    """A feature by name, with options.
+
+    Args:
+        feature: Name of a built-in feature or of an entry point; a feature object is checked and
+            returned as it is.
+        model: The model that is measured; ``"component"`` reads the mixture off it.
+        called: Name of the feature in records; its own unless given. Two classifiers in one
+            experiment need it.
+        **options: Options of the feature.
+
+    Returns:
+        The feature.
+
+    Raises:
+        InputError: If the name or an option is unknown, or the feature cannot be made.
+    """
+    if not isinstance(feature, str):
+        if options or called is not None:
+            raise InputError(
+                "options were given for a feature that is made already",
+                got=", ".join(options) or "called",
+            )
+        return check_feature(feature)
+    factory = _BUILTINS[feature][0] if feature in _BUILTINS else _from_entry_point(feature)
+    if called is not None:
+        options["name"] = called
+    _check_options(feature, factory, options)
+    if "model" in inspect.signature(factory).parameters:
+        options["model"] = model
+    return check_feature(factory(**options))
+
+
+def list_features() -> dict[str, str]:
+    """Names of all features that can be loaded, with one line on each.
+
+    Returns:
+        Name -> description; plugins are not imported, they show where they come from.
+    """
+    out = {name: line for name, (_, line) in _BUILTINS.items()}
+    for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
+        source = point.dist.name if point.dist is not None else point.value
+        out.setdefault(point.name, f"from {source}")
+    return out
+
+
+def _from_entry_point(name: str) -> Callable[..., Any]:
+    points = list(metadata.entry_points(group=GROUP, name=name))
+    if not points:
+        known = list(list_features())
+        close = difflib.get_close_matches(name, known, n=1)
+        raise InputError(
+            "unknown feature",
+            got=name,
+            wanted=f"one of {', '.join(known)}",
+            next_step=f"did you mean {close[0]!r}?" if close else "see: critwin features",
+        )
+    if len(points) > 1:
+        raise InputError(
+            f"two packages bring a feature called {name!r}",
+            got=", ".join(point.value for point in points),
+            next_step="uninstall one of them",
+        )
+    try:
+        factory = points[0].load()
+    except Exception as error:
+        raise InputError(
+            f"feature {name!r} of {points[0].value} cannot be imported",
+            got=f"{type(error).__name__}: {error}",
+            next_step="repair or uninstall that package",
+        ) from error
+    if not callable(factory):
+        raise InputError(
+            f"entry point {name!r} is not callable",
+            got=type(factory).__name__,
+            wanted="a callable that takes options and returns a feature",
+        )
+    made: Callable[..., Any] = factory
+    return made
+
+
+def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [p for p in parameters if p != "model"]
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            raise InputError(
+                f"unknown option of feature {name!r}",
+                got=option,
+                wanted=f"one of {', '.join(known)}" if known else "no options",
+                next_step=f"did you mean {close[0]!r}?" if close else None,
+            )
+    missing = [
+        p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options
+    ]
+    if missing:
+        raise InputError(f"feature {name!r} needs the option {missing[0]!r}")
+
+
+def _component(
+    *,
+    mixture: Any = None,
+    groups: Mapping[str, Any] | None = None,
+    draw: bool = False,
+    seed: int = 0,
+    name: str = "component",
+    model: object = None,
+) -> Feature:
+    from critwin.features.component import ComponentFeature
+    from critwin.theory.mixture_files import mixture_from_toml
+    from critwin.theory.mixtures import GaussianMixture
+
+    if isinstance(mixture, str):
+        mixture = mixture_from_toml(mixture)
+    elif mixture is None:
+        mixture = getattr(model, "mixture", None)
+    if not isinstance(mixture, GaussianMixture):
+        raise InputError(
+            "feature 'component' needs a mixture",
+            got=type(model if mixture is None else mixture).__name__,
+            wanted="a GaussianMixture or its TOML file, or a model that is one",
+        )
+    return ComponentFeature(mixture=mixture, groups=groups, draw=draw, seed=seed, name=name)
+
+
+def _classifier(*, file: str, abstain_below: float = 0.0, name: str | None = None) -> Feature:
+    from critwin.features.classifier import load_classifier
+
+    return load_classifier(file, abstain_below=abstain_below, name=name)
+
+
+def _digit(*, abstain_below: float = 0.0, name: str = "digit") -> Feature:
+    from critwin.features.classifier import load_classifier
+
+    weights = files("critwin").joinpath("models", "digits", "weights", "labeller.safetensors")
+    return load_classifier(str(weights), abstain_below=abstain_below, name=name)
+
+
+_BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
+    "component": (_component, "component of a Gaussian mixture, or group of components"),
+    "classifier": (_classifier, "a small network with its labels, from a safetensors file"),
+    "digit": (_digit, "digit of the shipped digits, by the shipped network"),
+    "ground": (GroundFeature, "grey of the ground, by an exact pixel rule"),
+    "ink": (InkFeature, "colour of the ink, by an exact pixel rule"),
+}
