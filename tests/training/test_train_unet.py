@@ -94,10 +94,8 @@ def test_other_choices_are_refused(script: ModuleType, tmp_path: Path) -> None:
     trainer = _trainer(script)
     trainer.train_step()
     trainer.save(tmp_path / "state.safetensors")
-    with pytest.raises(ValueError, match="use the same choices"):
+    with pytest.raises(ValueError, match=r"got other \['lr'\]; use the same choices"):
         _trainer(script, lr=1e-4).load(tmp_path / "state.safetensors")
-    with pytest.raises(ValueError, match="steps may only grow"):
-        _trainer(script, steps=5).load(tmp_path / "state.safetensors")
     longer = _trainer(script, steps=12)
     longer.load(tmp_path / "state.safetensors")
     assert longer.step == 1

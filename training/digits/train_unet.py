@@ -222,16 +222,16 @@ class Trainer:
             path: A file written by :meth:`save`.
 
         Raises:
-            ValueError: If the checkpoint was made with other choices; only ``steps`` may grow.
+            ValueError: If the checkpoint was made with other choices; only ``steps``, the length
+                of the learning-rate schedule, may change.
         """
         with safe_open(path, framework="pt") as file:
             meta = file.metadata()
             saved, mine = json.loads(meta["config"]), asdict(self.config)
-            changed = {k for k in mine if mine[k] != saved.get(k)} - {"steps"}
-            if changed or mine["steps"] < saved["steps"]:
+            if changed := {k for k in mine if mine[k] != saved.get(k)} - {"steps"}:
                 raise ValueError(
-                    f"{path} was trained with {saved}, got {mine}; use the same choices"
-                    " (steps may only grow) or another --out"
+                    f"{path} was trained with {saved}, got other {sorted(changed)};"
+                    " use the same choices or another --out"
                 )
             self.step = int(meta["step"])
             if self.step and not self.optimizer.state:
