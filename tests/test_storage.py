@@ -1,7 +1,6 @@
 """Files and tables: lossless round trips, and every damaged or foreign file is refused clearly."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -219,8 +218,8 @@ def test_numpy_scalars_in_attrs_become_numbers() -> None:
 
 # ---------------------------------------------------------------------- damaged files
 @pytest.fixture
-def saved(tmp_path: Path) -> Iterator[Path]:
-    yield save_records(small_records(), tmp_path / "r.nc")
+def saved(tmp_path: Path) -> Path:
+    return save_records(small_records(), tmp_path / "r.nc")
 
 
 def test_missing_foreign_and_swapped_files(tmp_path: Path, saved: Path) -> None:
@@ -246,7 +245,7 @@ def test_truncated_files_are_refused(tmp_path: Path, saved: Path) -> None:
     content = saved.read_bytes()
     for part in (0.02, 0.3, 0.7, 0.95):
         (tmp_path / "cut.nc").write_bytes(content[: int(part * len(content))])
-        with pytest.raises(InputError, match="damaged|not a netCDF"):
+        with pytest.raises(InputError, match=r"damaged|not a netCDF"):
             load_records(tmp_path / "cut.nc")
 
 
@@ -355,7 +354,7 @@ def test_an_unreadable_file_is_refused(saved: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", fail)
-    with pytest.raises(InputError, match="cannot be read: got .*Permission denied"):
+    with pytest.raises(InputError, match=r"cannot be read: got .*Permission denied"):
         load_records(saved)
 
 

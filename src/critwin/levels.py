@@ -182,7 +182,7 @@ def grid(start: float, stop: float, count: int, *, unit: Unit | str = "t") -> ND
     if start == stop:
         raise InputError("both ends of the grid coincide", got=start, wanted="two levels")
     to_logsnr([start, stop], unit)
-    levels = to_logsnr(np.linspace(start, stop, count), unit)
+    levels = to_logsnr(np.linspace(min(start, stop), max(start, stop), count), unit)
     levels = levels if levels[0] > levels[-1] else levels[::-1].copy()
     if np.any(np.diff(levels) >= 0):
         raise InputError("neighbouring levels of the grid coincide", got=f"{count} levels")
