@@ -4,6 +4,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import critwin.errors as errors
@@ -27,6 +28,7 @@ def test_messages_are_one_clear_line() -> None:
     assert str(InputError("no levels")) == "no levels"
     assert str(InputError("bad", got="a\nb\x1b[31m")) == r"bad: got a\nb\x1b[31m"
     assert len(str(InputError("bad", got="x" * 10_000))) < 300
+    assert str(InputError("bad", got=np.int64(2))) == "bad: got 2"
     assert str(ConfigError("model.name", "is missing")) == "model.name: is missing"
     assert str(ConfigError("", "is empty")) == "is empty"
 

@@ -96,7 +96,10 @@ class TooManyInvalidError(CritwinError, RuntimeError):
     Attributes:
         num_invalid: Number of invalid results so far.
         num_done: Number of results so far.
+        records: What was measured, where it is not in a run folder.
     """
+
+    records: object = None
 
     def __init__(self, num_invalid: int, num_done: int, *, limit: float) -> None:
         super().__init__(
@@ -113,7 +116,16 @@ class TooManyInvalidError(CritwinError, RuntimeError):
 
 
 class InterruptedRunError(CritwinError):
-    """A run was stopped by the user; all finished batches are in the ledger."""
+    """A run was stopped by a signal; all finished batches are in the ledger.
+
+    Args:
+        message: What was done, and how to go on.
+        signum: Number of the signal; the exit code is 128 more.
+    """
+
+    def __init__(self, message: str, *, signum: int = 2) -> None:
+        super().__init__(message)
+        self.signum = signum
 
 
 def require(module: str, *, extra: str) -> ModuleType:
@@ -140,6 +152,8 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def _short(value: object, limit: int = 200) -> str:
+    if type(value).__module__ == "numpy" and not hasattr(value, "__len__"):
+        value = value.item()  # type: ignore[attr-defined]  # 2, not np.int64(2)
     text = value if isinstance(value, str) else repr(value)
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
