@@ -1,0 +1,306 @@
+"""From Records to the data of a report: tables, curves, windows, counts, words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin import quantities
+from critwin.errors import InputError
+from critwin.records import ABSTAIN
+from critwin.reports.data import FeatureData, LabelData, ReportData, Validity
+from critwin.reports.headline import decision_order, summarize
+from critwin.reports.order import midpoint_gaps
+from critwin.transitions import Transitions, with_abstentions
+from critwin.views import transitions_from_records
+from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from critwin.features.labelling import ErrorMatrix
+    from critwin.records import FeatureColumns, Records
+    from critwin.reports.gallery import Gallery
+
+__all__ = ["collect"]
+
+_MANY_LABELS = 12  # labels whose curves are drawn; the CSV has as many
+
+
+def collect(
+    records: Records,
+    *,
+    title: str,
+    gallery: Gallery | None = None,
+    provenance: Sequence[tuple[str, str]] = (),
+    config: str = "",
+    notes: Sequence[str] = (),
+    error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    confidence: float = 0.95,
+    epsilon: float = 0.1,
+) -> ReportData:
+    """Compute everything that a report shows.
+
+    Args:
+        records: The records of a run.
+        title: Title of the report.
+        gallery: What sources became.
+        provenance: Names and values.
+        config: The experiment file as text.
+        notes: What else limits the result, said first.
+        error_matrices: Feature -> what its labeller says of samples whose label is known.
+        confidence: Of the intervals.
+        epsilon: Tolerance of the windows of single labels.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: If there are no records or no features.
+    """
+    if len(records) == 0 or not records.features:
+        raise InputError(
+            "nothing to report",
+            got=f"{len(records)} records of {len(records.features)} features",
+            wanted="a run that has measured something",
+        )
+    parts = _kinds(records)
+    features = []
+    for number, (name, feature, where) in enumerate(
+        (f"{feature}{suffix}", feature, where)
+        for feature in records.features
+        for suffix, where in parts
+    ):
+        features.append(
+            _feature(
+                records,
+                name,
+                feature,
+                where,
+                key=_key(name, number),
+                matrix=(error_matrices or {}).get(feature),
+                confidence=confidence,
+                epsilon=epsilon,
+            )
+        )
+    windows = {f.name: f.window for f in features if f.window is not None}
+    gaps = midpoint_gaps(
+        {f.name: f.transitions for f in features if f.transitions is not None},
+        windows,
+        confidence=confidence,
+    )
+    order = decision_order(windows)
+    features.sort(key=lambda f: order.index(f.name) if f.name in windows else len(order))
+    return ReportData(
+        title=title,
+        headline=summarize(windows, gaps=gaps),
+        features=tuple(features),
+        levels=-np.unique(-records.logsnr),
+        num_sources=len(np.unique(records.source)),
+        num_units=len(records),
+        gallery=gallery,
+        provenance=tuple(provenance),
+        config=config,
+        notes=(*notes, *_notes(records, features)),
+        confidence=confidence,
+        epsilon=epsilon,
+        gaps=gaps,
+    )
+
+
+def _kinds(records: Records) -> list[tuple[str, dict[str, str]]]:
+    """Experiments and reversals that must not be mixed, each with a suffix for names."""
+    pairs = sorted(set(zip(records.experiment.tolist(), records.reversal.tolist(), strict=True)))
+    result = []
+    for experiment, reversal in pairs:
+        parts = []
+        if len({e for e, _ in pairs}) > 1:
+            parts.append(experiment)
+        if len({r for _, r in pairs}) > 1:
+            parts.append(reversal)
+        suffix = f" ({', '.join(parts)})" if parts else ""
+        result.append((suffix, {"experiment": experiment, "reversal": reversal}))
+    return result
+
+
+def _key(name: str, number: int) -> str:
+    return f"f{number}-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "x")
+
+
+def _feature(
+    records: Records,
+    name: str,
+    feature: str,
+    where: dict[str, str],
+    *,
+    key: str,
+    matrix: ErrorMatrix | None,
+    confidence: float,
+    epsilon: float,
+) -> FeatureData:
+    rows = (records.experiment == where["experiment"]) & (records.reversal == where["reversal"])
+    validity = _validity(records, records.features[feature], np.asarray(rows))
+    try:
+        tr = transitions_from_records(records, feature, where=where)
+    except InputError as error:
+        return FeatureData(
+            name=name,
+            feature=feature,
+            key=key,
+            transitions=None,
+            window=None,
+            kept=None,
+            validity=validity,
+            reason=str(error),
+        )
+    window: CriticalWindow | None = None
+    kept: Curve | None = None
+    bracket: tuple[Curve, Curve] | None = None
+    corrected: NDArray[np.float64] | None = None
+    reason: str | None = None
+    try:
+        kept = curve_with_intervals(tr, "kept", confidence=confidence)
+        window = critical_window(tr, confidence=confidence)
+        if tr.abstained is not None and tr.abstained.any():
+            ends = [
+                curve_with_intervals(with_abstentions(tr, end), "kept", confidence=confidence)
+                for end in ("lost", "kept")
+            ]
+            bracket = (ends[0], ends[1])
+    except InputError as error:
+        reason = str(error)
+    remarks: tuple[str, ...] = ()
+    if matrix is not None:
+        corrected, remarks = _corrected(tr, matrix, confidence)
+    weight = tr.weights
+    num = np.bincount(np.asarray(tr.source_before), minlength=len(tr.before))
+    ranks = np.argsort(-(num if weight is None else weight), kind="stable")
+    carried = [i for i in ranks if num[i] > 0]
+    shown = sorted(carried[:_MANY_LABELS])
+    return FeatureData(
+        name=name,
+        feature=feature,
+        key=key,
+        transitions=tr,
+        window=window,
+        kept=kept,
+        bracket=bracket,
+        corrected=corrected,
+        chance=None if weight is None else quantities.chance(tr),
+        labels=tuple(
+            _label(tr, tr.before[i], int(num[i]), confidence=confidence, epsilon=epsilon)
+            for i in shown
+        ),
+        num_labels_left_out=len(carried) - len(shown),
+        validity=validity,
+        reason=reason,
+        remarks=remarks,
+    )
+
+
+def _corrected(
+    tr: Transitions, matrix: ErrorMatrix, confidence: float
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """``kept`` corrected for the labeller's errors where that holds, and what to say of it."""
+    from critwin.features.correction import correct_labels
+
+    try:
+        found = correct_labels(tr, matrix, confidence=confidence)
+    except InputError as error:
+        return None, (f"not corrected for the labeller's errors: {error}",)
+    value = np.array(found.kept)
+    value[: len(value) if found.decayed_from is None else found.decayed_from] = np.nan
+    return value, found.notes
+
+
+def _label(
+    tr: Transitions, label: str, num_sources: int, *, confidence: float, epsilon: float
+) -> LabelData:
+    found: dict[str, Any] = {"stay": None, "blur": None, "window": None}
+    reasons = []
+    steps: dict[str, Callable[[], Any]] = {
+        "stay": lambda: curve_with_intervals(tr, "stay", after=label, confidence=confidence),
+        "blur": lambda: curve_with_intervals(tr, "blur", after=label, confidence=confidence),
+        "window": lambda: critical_window(
+            tr,
+            criterion="operational",
+            after=label,
+            epsilon=epsilon,
+            confidence=confidence,
+            test=False,
+        ),
+    }
+    for name, step in steps.items():
+        try:
+            found[name] = step()
+        except InputError as error:
+            if str(error) not in reasons:
+                reasons.append(str(error))
+    weight = None if tr.weights is None else float(tr.weights[tr.before.index(label)])
+    return LabelData(
+        label=label,
+        num_sources=num_sources,
+        weight=weight,
+        reason="; ".join(reasons) or None,
+        **found,
+    )
+
+
+def _validity(records: Records, columns: FeatureColumns, rows: NDArray[np.bool_]) -> Validity:
+    is_valid = np.asarray(records.valid)[rows]
+    has_label = columns.before[rows] != ABSTAIN
+    source = records.source[rows]
+    sources, labelled = np.unique(source), np.unique(source[has_label])
+    return Validity(
+        units=int(rows.sum()),
+        invalid=int(np.sum(~is_valid & has_label)),
+        abstained=int(np.sum(is_valid & has_label & (columns.after[rows] == ABSTAIN))),
+        without_label=int(np.sum(~has_label)),
+        sources=len(labelled),
+        sources_without_label=len(np.setdiff1d(sources, labelled)),
+    )
+
+
+def _notes(records: Records, features: Sequence[FeatureData]) -> tuple[str, ...]:
+    """What a reader must know to judge the result."""
+    notes = []
+    reversals = sorted(set(np.unique(records.reversal).tolist()))
+    meaning = {
+        "stochastic": "Results were denoised with a stochastic sampler, which stands in for the "
+        "exact posterior draw of the theory.",
+        "ode": "Results were denoised with an ODE sampler. It has its own truth: its windows need "
+        "not be those of the exact posterior.",
+        "posterior": "Results are exact posterior draws.",
+    }
+    notes += [meaning[r] for r in reversals if r in meaning]
+    conditions = [c for c in np.unique(records.condition).tolist() if c]
+    if conditions and len(np.unique(records.condition)) > 1:
+        shown = ", ".join(f"“{c}”" for c in conditions[:6])
+        more = "" if len(conditions) <= 6 else f" and {len(conditions) - 6} more"
+        notes.append(f"The curves pool the conditions {shown}{more}.")
+    elif conditions:
+        notes.append(f"All results were denoised under the condition “{conditions[0]}”.")
+    for f in features:
+        if f.reason is not None:
+            notes.append(f"{f.name}: {f.reason}.")
+        if f.window is not None:
+            notes += [f"{f.name}: {note}." for note in f.window.notes]
+        notes += [f"{f.name}: {remark.rstrip('.')}." for remark in f.remarks]
+        if f.bracket is not None:
+            notes.append(
+                f"{f.name}: the labeller abstained on {f.validity.abstained:,} of "
+                f"{f.validity.units:,} results; the hatched band shows what they could hide."
+            )
+        if f.num_labels_left_out:
+            notes.append(
+                f"{f.name}: curves of {f.num_labels_left_out} more labels are left out; the run "
+                "folder has them."
+            )
+    notes.append(
+        "The labels are a labeller's readings of sources and results alike; a labeller that errs "
+        "moves the curves."
+    )
+    return tuple(dict.fromkeys(notes))

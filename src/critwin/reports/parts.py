@@ -1,0 +1,144 @@
+"""What the page shows of one feature: figures, sentences, rows of tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from critwin.levels import from_logsnr
+from critwin.reports import figures, panels, tables
+from critwin.reports.explorer import matrices
+from critwin.reports.svg import clean
+from critwin.reports.wording import estimate, percent, the
+
+if TYPE_CHECKING:
+    from critwin.estimates import Edge
+    from critwin.reports.data import FeatureData, ReportData
+
+__all__ = ["feature_part"]
+
+_MOST_FIGURES = 12  # features with figures of their own
+
+
+def feature_part(
+    f: FeatureData, index: int, data: ReportData, view: dict[str, Any], max_rows: int
+) -> dict[str, Any]:
+    """What the template shows of one feature."""
+    has_figures = index < _MOST_FIGURES
+    kept = figures.feature_figure(f, index, data) if has_figures and f.kept is not None else None
+    has_labels = has_figures and any(x.stay is not None for x in f.labels)
+    sure = percent(data.confidence)
+    caption = f"Kept share of {the(f.name)} with its {sure} band; shaded: its window."
+    if f.bracket is not None:
+        caption += " Hatched: what the curve would be if all abstentions had been lost, or kept."
+    if f.corrected is not None:
+        caption += (
+            " Crosses: the curve corrected for the labeller's errors, where the correction holds."
+        )
+    return {
+        "data": replace(f, name=clean(f.name)),
+        "summary": _feature_summary(f),
+        "kept": kept,
+        "kept_caption": caption,
+        "labels": panels.label_figure(f, data) if has_labels else None,
+        "labels_caption": (
+            "Solid with circles: stay, the share of results that keep the label. Dashed with "
+            "squares: blur, how far its results are told from those of all labels (0: not at "
+            f"all). Bands: {sure} intervals. Dotted: the label's share in the model's samples."
+        ),
+        "table": tables.label_table(f),
+        "matrix": matrices(f, view, max_rows),
+        "edges": _edges(f),
+        "test": _test(f),
+        "pairs": _pairs(f),
+        "counts": [
+            f"{value:,}"
+            for value in (
+                f.validity.sources,
+                f.validity.sources_without_label,
+                f.validity.units,
+                f.validity.invalid,
+                f.validity.abstained,
+                f.validity.counted,
+            )
+        ],
+    }
+
+
+def _feature_summary(f: FeatureData) -> str:
+    if f.window is None or f.window.midpoint is None:
+        return f"No window: {f.reason or 'unknown'}."
+    middle, width = f.window.midpoint.t, None if f.window.width is None else f.window.width.t
+    words = (
+        f"Midpoint t = {estimate(middle)}"
+        if middle.value is not None
+        else (f"Midpoint: {estimate(middle)}")
+    )
+    if width is not None and width.value is not None:
+        words += f"; its window, from kept .9 to kept .1, is {estimate(width)} wide"
+    if f.chance is not None:
+        words += f". By chance a label comes back in {percent(f.chance)} of results"
+    return words + "."
+
+
+def _edges(f: FeatureData) -> list[dict[str, Any]]:
+    if f.window is None:
+        return []
+    names = {
+        "start": "start (kept .9)",
+        "midpoint": "midpoint (kept .5)",
+        "end": "end (kept .1)",
+        "width": "width (end − start)",
+    }
+    rows = []
+    for name, words in names.items():
+        edge: Edge | None = getattr(f.window, name)
+        if edge is not None:
+            rows.append({"name": words, "cells": _cells(edge, has_sigma=name != "width")})
+    return rows
+
+
+def _cells(edge: Edge, *, has_sigma: bool) -> list[str]:
+    level = edge.logsnr
+    sigma = "–"
+    if has_sigma:
+
+        def of(value: float | None) -> float | None:
+            return None if value is None else float(from_logsnr(value, "sigma"))
+
+        sigma = estimate(
+            replace(level, value=of(level.value), low=of(level.high), high=of(level.low))
+        )
+    if level.value is None:  # the reason once is enough
+        return [estimate(edge.t), "–", "–"]
+    return [estimate(edge.t), estimate(level), sigma]
+
+
+def _test(f: FeatureData) -> str:
+    if f.window is None or f.window.test is None:
+        return ""
+    test = f.window.test
+    parts = []
+    for p, against in ((test.p_flat, "a flat curve"), (test.p_chance, "a featureless curve")):
+        parts.append(f"against {against}: " + ("not tested" if p is None else f"p = {p:.3g}"))
+    answer = "Yes" if test.is_present else f"Not established: {test.reason}"
+    return f"{answer} ({'; '.join(parts)}; permutation tests, each at size {test.size:g})."
+
+
+def _pairs(f: FeatureData) -> list[dict[str, str]]:
+    rows = []
+    for label in f.labels:
+        window = label.window
+        ends = [label.reason or "–", "–"]
+        if window is not None:
+            pair = (window.t_after, window.t_before)
+            ends = [estimate(None if edge is None else edge.t) for edge in pair]
+        rows.append(
+            {
+                "label": clean(label.label),
+                "sources": f"{label.num_sources:,}",
+                "after": ends[0],
+                "before": ends[1],
+            }
+        )
+    return rows

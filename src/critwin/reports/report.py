@@ -1,0 +1,160 @@
+"""From a run folder, a file of records or Records in memory to a page on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from critwin.errors import InputError
+from critwin.records import Records, digest
+from critwin.reports import provenance
+from critwin.reports.compute import collect
+from critwin.reports.gallery import Picture, build_gallery
+from critwin.reports.page import build_report
+from critwin.reports.wording import listing, scrub, the
+
+if TYPE_CHECKING:
+    from critwin.features.labelling import ErrorMatrix
+    from critwin.reports.data import ReportData
+    from critwin.runs.folder import Run
+
+__all__ = ["report_data", "write_report"]
+
+Images = Mapping[tuple[str, float | None], Picture]
+_FILE = "report.html"
+
+
+def write_report(
+    source: Run | Records | str | Path,
+    path: str | Path | None = None,
+    *,
+    title: str | None = None,
+    images: Images | None = None,
+    error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    confidence: float = 0.95,
+    epsilon: float = 0.1,
+) -> Path:
+    """Write the report of a run: one HTML file that opens offline.
+
+    Args:
+        source: A run, the path of its folder, Records, or a netCDF file of them.
+        path: File to write, or a folder to put ``report.html`` into; the run folder unless given.
+        title: Title of the page.
+        images: ``(source, effective logsnr)`` -> image of a result, ``(source, None)`` -> image of
+            the source: a path, encoded bytes or an array. The images of the run folder unless
+            given.
+        error_matrices: Feature -> what its labeller says of samples whose label is known; adds
+            corrected curves.
+        confidence: Of the intervals.
+        epsilon: Tolerance of the windows of single labels.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If there is nothing to report or no place for it.
+    """
+    from critwin.runs.files import write_atomic
+
+    data = report_data(
+        source,
+        title=title,
+        images=images,
+        error_matrices=error_matrices,
+        confidence=confidence,
+        epsilon=epsilon,
+    )
+    target = _target(source, path)
+    write_atomic(target, build_report(data).encode("utf-8"))
+    return target
+
+
+def report_data(
+    source: Run | Records | str | Path,
+    *,
+    title: str | None = None,
+    images: Images | None = None,
+    error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    confidence: float = 0.95,
+    epsilon: float = 0.1,
+) -> ReportData:
+    """Everything a report shows, computed.
+
+    Args:
+        source: As in :func:`write_report`.
+        title: As in :func:`write_report`.
+        images: As in :func:`write_report`.
+        error_matrices: As in :func:`write_report`.
+        confidence: As in :func:`write_report`.
+        epsilon: As in :func:`write_report`.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: If there is nothing to report.
+    """
+    run, records = _open(source)
+    rows: list[tuple[str, str]] = []
+    notes: list[str] = []
+    config = ""
+    if run is not None:
+        info = dict(run.info)
+        raw = info.pop("config", None)
+        config = "" if raw is None else provenance.config_text(raw)
+        rows += provenance.rows(info)
+        notes += [scrub(warning).rstrip(".") + "." for warning in run.warnings()]
+        if images is None:
+            images = {(image.source, image.logsnr): image.path for image in run.images()}
+    known = {name for name, _ in rows}
+    rows += [row for row in provenance.rows(records.attrs) if row[0] not in known]
+    rows.append(("digest of the records (SHA-256)", digest(records)))
+    return collect(
+        records,
+        title=scrub(title) if title else _title(records),
+        gallery=build_gallery(records, images) if len(records) else None,
+        provenance=rows,
+        config=config,
+        notes=notes,
+        error_matrices=error_matrices,
+        confidence=confidence,
+        epsilon=epsilon,
+    )
+
+
+def _open(source: Run | Records | str | Path) -> tuple[Run | None, Records]:
+    from critwin.runs.folder import Run, open_run
+
+    if isinstance(source, Records):
+        return None, source
+    if isinstance(source, Run):
+        return source, source.records()
+    place = Path(source)
+    if place.is_file():
+        from critwin.storage import load_records
+
+        return None, load_records(place)
+    run = open_run(place)
+    return run, run.records()
+
+
+def _target(source: Any, path: str | Path | None) -> Path:
+    if path is not None:
+        target = Path(path)
+        return target / _FILE if target.is_dir() else target
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return Path(source) / _FILE
+    folder = getattr(source, "path", None)
+    if isinstance(folder, Path):
+        return folder / _FILE
+    raise InputError("no file to write the report to", next_step="give a path")
+
+
+def _title(records: Records) -> str:
+    names = listing([the(name) for name in list(records.features)[:4]])
+    model = records.attrs.get("model")
+    start = f"{scrub(model)}: when" if model else "When"
+    verb = "is" if len(records.features) == 1 else "are"
+    more = " …" if len(records.features) > 4 else ""
+    return f"{start} {verb} {names}{more} decided?"
