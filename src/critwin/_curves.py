@@ -3,8 +3,9 @@
 A curve estimated from counts is a sum over sources; it is kept with the *influence* of every
 source at every level, so that the variance of any linear combination of levels (in particular of
 a value interpolated between two of them) is that of the sources, correlation between levels
-included. Crossings are confidence sets by inverting pointwise tests: a percentile bootstrap of an
-isotonic crossing covers too little.
+included. Between levels the curve is smoothed locally (interpolated where it is exact or the
+levels are few); that is linear too. Crossings are confidence sets by inverting pointwise tests:
+a percentile bootstrap of an isotonic crossing covers too little.
 """
 
 from __future__ import annotations
@@ -16,12 +17,18 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from critwin._intervals import mean_interval, proportion_interval
+from critwin._smoothing import (
+    axis_of,
+    bandwidth,
+    coordinate,
+    interpolation_weights,
+    smoothing_weights,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FINE = 16  # points between two levels at which tests are inverted
-_UNEVEN = 4.0  # neighbouring spacings that differ by more are interpolated linearly
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -52,8 +59,14 @@ class SampledCurve:
     degrees: float = np.inf
 
     def mix(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Interpolation weights of the levels, shape ``(len(at), L)``, for logsnr ``at``."""
-        return _interpolation(-self.logsnr, -at)
+        """Weights of the levels in the value at logsnr ``at``, shape ``(len(at), L)``."""
+        axis = axis_of(self.logsnr)
+        x, points = coordinate(self.logsnr, axis), coordinate(at, axis)
+        if self.influence is not None:
+            half_width = bandwidth(x, self.value, np.sqrt(np.sum(self.influence**2, axis=0)))
+            if half_width is not None:
+                return smoothing_weights(x, points, half_width)
+        return interpolation_weights(x, points)
 
     def at(self, mix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values at the points of ``mix``."""
@@ -134,14 +147,20 @@ def crossing(
     else:
         value = curve.at(mix)
     is_above = value >= threshold
-    near = _near_limit(fine, low, threshold)
-    far = _far_limit(fine, high, threshold)
     if not is_above.any() or (is_monotone and not is_above[0]):
-        return Crossing(logsnr=None, near=None, far=far, side="below")
+        return Crossing(
+            logsnr=None, near=None, far=_far_limit(fine, high, threshold, 0), side="below"
+        )
     last = int(np.flatnonzero(is_above)[-1])
     if last == len(fine) - 1:
-        return Crossing(logsnr=None, near=near, far=None, side="above")
+        return Crossing(
+            logsnr=None, near=_near_limit(fine, low, threshold, last), far=None, side="above"
+        )
     estimate = _between(fine, value, last, threshold)
+    near = _near_limit(fine, low, threshold, last)
+    # a curve that may rise again is surely below only where it is so at every later point too
+    start = last + 1 if is_monotone else max(last + 1, _last_not_below(high, threshold) + 1)
+    far = _far_limit(fine, high, threshold, start) if start < len(fine) else None
     return Crossing(
         logsnr=estimate,
         near=None if near is None else max(near, estimate),
@@ -157,44 +176,33 @@ def influence_at(curve: SampledCurve, logsnr: float) -> NDArray[np.float64] | No
     return np.asarray(curve.influence @ curve.mix(np.array([logsnr]))[0])
 
 
-def _interpolation(x: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights of local cubic (Lagrange) interpolation; linear at ends and uneven spacings."""
-    count = len(x)
-    weights = np.zeros((len(at), count))
-    if count == 1:
-        return np.ones((len(at), 1))
-    cell = np.clip(np.searchsorted(x, at, side="right") - 1, 0, count - 2)
-    gap = np.diff(x)
-    for row, (value, k) in enumerate(zip(at, cell, strict=True)):
-        nodes = np.arange(max(k - 1, 0), min(k + 3, count))
-        spacing = gap[nodes[:-1]]
-        if spacing.max() > _UNEVEN * spacing.min():
-            nodes = np.arange(k, k + 2)
-        points = x[nodes]
-        for a, node in enumerate(nodes):
-            others = np.delete(points, a)
-            weights[row, node] = np.prod((value - others) / (points[a] - others))
-    return weights
-
-
 def _near_limit(
-    fine: NDArray[np.float64], low: NDArray[np.float64], threshold: float
+    fine: NDArray[np.float64], low: NDArray[np.float64], threshold: float, start: int
 ) -> float | None:
-    """Least noise at which the curve may be down to the threshold; None: below the grid."""
-    where = np.flatnonzero(low <= threshold)
+    """Going to less noise from ``start``: where the curve is surely above; None: nowhere."""
+    where = np.flatnonzero(low[: start + 1] > threshold)
     if len(where) == 0:
-        return float(fine[-1])
-    return None if where[0] == 0 else _between(fine, low, int(where[0]) - 1, threshold)
+        return None
+    return (
+        float(fine[-1])
+        if where[-1] == len(fine) - 1
+        else _between(fine, low, int(where[-1]), threshold)
+    )
 
 
 def _far_limit(
-    fine: NDArray[np.float64], high: NDArray[np.float64], threshold: float
+    fine: NDArray[np.float64], high: NDArray[np.float64], threshold: float, start: int
 ) -> float | None:
-    """Most noise at which the curve may be up to the threshold; None: above the grid."""
-    where = np.flatnonzero(high >= threshold)
+    """Going to more noise from ``start``: where the curve is surely below; None: nowhere."""
+    where = np.flatnonzero(high[start:] < threshold) + start
     if len(where) == 0:
-        return float(fine[0])
-    return None if where[-1] == len(fine) - 1 else _between(fine, high, int(where[-1]), threshold)
+        return None
+    return float(fine[0]) if where[0] == 0 else _between(fine, high, int(where[0]) - 1, threshold)
+
+
+def _last_not_below(high: NDArray[np.float64], threshold: float) -> int:
+    where = np.flatnonzero(high >= threshold)
+    return int(where[-1]) if len(where) else -1
 
 
 def _between(

@@ -18,6 +18,8 @@ from scipy import stats
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+_FEW_HITS = 10.0
+
 __all__ = ["mean_interval", "mover", "proportion_interval"]
 
 
@@ -32,10 +34,14 @@ def proportion_interval(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two-sided limits of proportions estimated from clusters.
 
+    Points of one array are taken to be points of one curve: where hits (or misses) are few, the
+    design effect is shrunk to the pooled one.
+
     Args:
         proportion: Estimates in [0, 1], any shape.
         variance: Their variance between clusters, same shape.
-        num_clusters: Effective number of clusters, same shape; the sample size where all agree.
+        num_clusters: Effective number of clusters, same shape; bounds the design
+            effect by ``num_units / num_clusters`` (replicates that agree entirely).
         num_units: Effective number of units, same shape; the sample size is never taken larger.
         degrees: Degrees of freedom of the variance.
         confidence: E.g. .95; each side errs with probability at most ``(1 - confidence) / 2``.
@@ -47,12 +53,15 @@ def proportion_interval(
     clusters, units = np.asarray(num_clusters, float), np.asarray(num_units, float)
     tail = (1.0 - confidence) / 2.0
     spread = p * (1.0 - p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        effective = spread / np.asarray(variance, dtype=np.float64)
-    is_degenerate = ~(spread > 1e-12) | ~np.isfinite(effective)
+    base = np.maximum(spread, 1e-300) / units  # variance if all units were independent
+    minority = np.minimum(p, 1.0 - p) * units
+    pooled = np.sum(variance) / np.sum(base) if np.sum(minority) >= _FEW_HITS else np.inf
+    pooled = np.minimum(pooled, units / clusters)
+    # a variance found from few hits is little known: shrink its design effect to that of the curve
+    design = (minority * np.asarray(variance) / base + _FEW_HITS * pooled) / (minority + _FEW_HITS)
     # few degrees of freedom: the variance itself is uncertain (Korn & Graubard, eq. 4)
     ratio = (stats.norm.ppf(tail) / stats.t.ppf(tail, max(degrees, 1.0))) ** 2
-    effective = np.minimum(np.where(is_degenerate, clusters, effective * ratio), units)
+    effective = np.minimum(units * ratio / np.maximum(design, 1e-300), units)
     hits = p * effective
     with np.errstate(invalid="ignore"):
         low = np.where(hits <= 0, 0.0, stats.beta.ppf(tail, hits, effective - hits + 1.0))

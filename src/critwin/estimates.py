@@ -174,10 +174,11 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def missing_edge(reason: str, confidence: float, curve: SampledCurve) -> Edge:
+def missing_edge(reason: str, confidence: float | None) -> Edge:
+    """An edge that does not exist, or cannot be told, with its reason."""
     value = Estimate(
         value=None,
-        confidence=None if curve.influence is None else confidence,
+        confidence=confidence,
         reason=reason,
         low_reason=reason,
         high_reason=reason,
@@ -186,6 +187,7 @@ def missing_edge(reason: str, confidence: float, curve: SampledCurve) -> Edge:
 
 
 def with_far_reason(edge: Edge, reason: str) -> Edge:
+    """The edge with another reason for its missing limit at more noise."""
     return Edge(
         t=replace(edge.t, high_reason=reason), logsnr=replace(edge.logsnr, low_reason=reason)
     )

@@ -188,12 +188,16 @@ def critical_window(
     if len(tr.logsnr) < 2:
         raise InputError("a window needs at least two levels", got=len(tr.logsnr))
     if criterion == "kept":
-        curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
+        try:
+            curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
+            edges = _kept_edges(curve, confidence, tr.kind)
+        except _readings.TooFewSourcesError as error:
+            lacking = missing_edge(str(error), shared["confidence"])
+            edges = dict.fromkeys(("start", "midpoint", "end", "width"), lacking)
         if tr.weights is None:
             notes.append("the prior is unknown: sources weigh equally, chance as given")
         elif tr.is_weights_estimated:
             notes.append("the prior is estimated from the generated sources")
-        edges = _kept_edges(curve, confidence, tr.kind)
         return CriticalWindow(
             criterion="kept",
             test=window_test(table) if test and is_counted else None,
@@ -208,7 +212,10 @@ def critical_window(
             wanted="some of " + ", ".join(tr.before),
         )
     inner, outer = nested(tr, after, before)
-    edges = _operational_edges(table, inner, outer, epsilon, confidence)
+    try:
+        edges = _operational_edges(table, inner, outer, epsilon, confidence)
+    except _readings.TooFewSourcesError as error:
+        edges = dict.fromkeys(("t_after", "t_before"), missing_edge(str(error), confidence))
     return CriticalWindow(
         criterion="operational",
         after=tuple(tr.before[i] for i in inner),
@@ -318,8 +325,7 @@ def _operational_edges(
         if leak_found.side == "below":
             edges["t_before"] = missing_edge(
                 "it does not exist on the levels tried: S_before leaks from the lowest level",
-                confidence,
-                blur,
+                edges["t_after"].t.confidence,
             )
             return edges
         stop = leak_found.logsnr
@@ -327,8 +333,7 @@ def _operational_edges(
     if stop is not None and found.side == "above":
         edges["t_before"] = missing_edge(
             "it does not exist: S_before leaks while S_after is still told from it",
-            confidence,
-            blur,
+            edges["t_after"].t.confidence,
         )
         return edges
     edge = edge_of(found, blur, confidence)
