@@ -265,6 +265,8 @@ def export(trainer: Trainer, out: Path) -> None:
     model = UNet2DModel(**trainer.unet_config)
     model.load_state_dict(trainer.ema_state())
     model.save_pretrained(out / "unet", safe_serialization=True)
+    for file in (out / "unet").glob("*.safetensors"):
+        file.chmod(0o644)  # written for the owner only
     DDPMScheduler(**SCHEDULE).save_pretrained(out / "scheduler")
 
 
