@@ -1,1 +1,1 @@
-"""critwin."""
+"""What can be computed exactly: mixtures and their transitions."""

@@ -1,0 +1,169 @@
+r"""Transitions of mixtures that live in few dimensions, whatever D is.
+
+With equal covariances ``P(j | y)`` depends on y through the projections on the centred means, at
+most K - 1 of them; with isotropic covariances of different size also through the squared distance
+from their span, a chi-square variable. Nothing here depends on D except through that variable.
+
+Source: Li & Chen (2024), sec. 2; the reduction is Bayes' rule in the span of the means.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import gammaln, log_softmax, softmax
+
+from critwin.errors import InputError
+from critwin.theory._quadrature import integrate_products
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+__all__ = ["isotropic_average", "plane_law", "radial_law", "softmax_average"]
+
+_RADIUS = 7.5  # mass beyond in two dimensions: 6e-13
+_STEP = 0.15
+_DISAGREEMENT = 2e-9
+_MAX_REFINEMENTS = 3
+_CHUNK = 1 << 16
+
+
+def softmax_average(z: Array, mass: Array, coords: Array, log_weights: Array) -> Array:
+    """``C[i, j] = sum_n mass_n P(j | y = coords_i + z_n)`` for unit-covariance components.
+
+    Args:
+        z: Nodes or normals, shape ``(N, r)``.
+        mass: Their weights, shape ``(N,)``, summing to 1.
+        coords: Means at this level, shape ``(K, r)``.
+        log_weights: Shape ``(K,)``.
+
+    Returns:
+        Shape ``(K, K)``.
+    """
+    square = ((coords[:, None, :] - coords[None, :, :]) ** 2).sum(axis=-1)
+    bias = log_weights - 0.5 * square  # (i, j)
+    is_mild = square.max() < 400.0  # then no product below under- or overflows
+    result = np.zeros_like(square)
+    for start in range(0, len(z), _CHUNK):
+        part, vote = z[start : start + _CHUNK], mass[start : start + _CHUNK]
+        pull = part @ coords.T  # (n, K)
+        if is_mild:  # one exponential serves all rows i
+            pull = np.exp(pull - pull.max(axis=1, keepdims=True))
+            share = np.exp(bias)
+            result += share * (pull.T @ (vote[:, None] / (pull @ share.T))).T
+        else:
+            for i in range(len(coords)):
+                result[i] += vote @ softmax(pull + bias[i], axis=1)
+    return np.asarray(result)
+
+
+def plane_law(coords: Array, log_weights: Array) -> Array:
+    """Equal covariances, means in a plane: trapezoidal rule, shape ``(L, K, K)``.
+
+    Two square lattices, one in the centres of the other, check each other; their mean is the
+    estimate. The step is halved where they differ.
+
+    Args:
+        coords: Whitened means, shape ``(L, K, 2)``.
+        log_weights: Shape ``(K,)``.
+
+    Raises:
+        InputError: If very unequal weights put a label's boundary where no step resolves it.
+    """
+    probs = np.empty((len(coords), coords.shape[1], coords.shape[1]))
+    pending = np.arange(len(coords))
+    for refinement in range(_MAX_REFINEMENTS + 1):
+        step = _STEP / 2**refinement
+        lattices = [_lattice(step, offset) for offset in (0.0, 0.5)]
+        failed = []
+        for level in pending:
+            first, second = (
+                softmax_average(z, mass, coords[level], log_weights) for z, mass in lattices
+            )
+            probs[level] = 0.5 * (first + second)
+            if np.abs(first - second).max() > _DISAGREEMENT:
+                failed.append(level)
+        pending = np.array(failed, dtype=np.int64)
+        if len(pending) == 0:
+            return np.asarray(probs / probs.sum(axis=-1, keepdims=True))
+    raise InputError(
+        "the quadrature does not converge: weights are too unequal for these means",
+        got=np.exp(log_weights).tolist(),
+        next_step="use method='sobol'",
+    )
+
+
+def radial_law(dim: int, var: Array, log_weights: Array) -> Array:
+    """Equal means, isotropic covariances: one integral over the radius, shape ``(L, K, K)``.
+
+    Args:
+        dim: Number of dimensions.
+        var: Noised variances, shape ``(L, K)``.
+        log_weights: Shape ``(K,)``.
+    """
+    num_levels, num = var.shape
+    log_norm = (0.5 * dim - 1) * np.log(2.0) + gammaln(0.5 * dim)
+
+    def integrand(r: Array, owner: NDArray[np.int64]) -> tuple[Array, Array]:
+        level, own = owner // num, owner % num
+        with np.errstate(divide="ignore"):
+            log_r = np.log(r)
+        radial = np.where(dim == 1, 0.0, (dim - 1) * log_r if dim > 1 else 0.0)
+        density = np.exp(radial - 0.5 * r * r - log_norm)
+        ratio = (var[level, own][:, None] / var[level])[:, None, :]
+        log_joint = log_weights + 0.5 * dim * np.log(ratio) - 0.5 * ratio * r[..., None] ** 2
+        return density[..., None], softmax(log_joint, axis=-1)
+
+    marks = np.array([-10.0, -6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0, 10.0])
+    shell = np.sqrt(dim)
+    edges = []
+    for row in var:
+        for own in row:
+            # the shells of the other components, seen from this one
+            other = (np.sqrt(row / own)[:, None] * (shell + marks)).ravel()
+            inside = other[np.abs(other - shell) < marks[-1]]
+            edges.append(np.unique(np.maximum(np.concatenate([shell + marks, inside]), 0.0)))
+    probs = integrate_products(integrand, edges, (1, num)).reshape(num_levels, num, num)
+    return np.asarray(probs / probs.sum(axis=-1, keepdims=True))
+
+
+def isotropic_average(
+    z: Array, chi_square: Array, coords: Array, var: Array, dim: int, log_weights: Array
+) -> Array:
+    """Isotropic covariances of different size: average over projections and distance.
+
+    Args:
+        z: Normals, shape ``(N, r)``.
+        chi_square: Squared distances from the span in units of the variance, shape ``(N,)``.
+        coords: Noised means in the span, shape ``(K, r)``.
+        var: Noised variances, shape ``(K,)``.
+        dim: Number of dimensions D.
+        log_weights: Shape ``(K,)``.
+
+    Returns:
+        Shape ``(K, K)``.
+    """
+    rows = []
+    for i in range(len(coords)):
+        total = np.zeros(len(coords))
+        for start in range(0, len(z), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            y = (coords[i] - coords)[None] + np.sqrt(var[i]) * z[part, None, :]
+            square = (y**2).sum(axis=-1) + var[i] * chi_square[part, None]
+            log_joint = log_weights - 0.5 * dim * np.log(var) - 0.5 * square / var
+            total += softmax(log_joint, axis=-1).sum(axis=0)
+        rows.append(total / len(z))
+    return np.stack(rows)
+
+
+def _lattice(step: float, offset: float) -> tuple[Array, Array]:
+    """Nodes of a square lattice inside the disc, with Gaussian weights that sum to 1."""
+    count = int(np.ceil(_RADIUS / step)) + 1
+    axis = (np.arange(-count, count + 1) + offset) * step
+    z = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
+    z = z[(z**2).sum(axis=1) <= _RADIUS**2]
+    mass = np.exp(log_softmax(-0.5 * (z**2).sum(axis=1)))
+    return z, mass
