@@ -188,7 +188,7 @@ def kind_of_file(path: Path) -> str | None:
     Raises:
         InputError: If the file cannot be read as netCDF at all.
     """
-    found = _open(path).attrs.get("critwin_type")
+    found = open_netcdf(path).attrs.get("critwin_type")
     return found if found in ("records", "transitions") else None
 
 
@@ -221,7 +221,7 @@ def _write(dataset: xr.Dataset, path: Path, *, overwrite: bool) -> Path:
 
 
 def _read(path: Path, kind: str) -> xr.Dataset:
-    dataset = _open(path)
+    dataset = open_netcdf(path)
     _datasets.read_header(dataset.attrs, kind)
     found = dataset.attrs.get("critwin_digest")
     if found != _digest(dataset):
@@ -233,7 +233,12 @@ def _read(path: Path, kind: str) -> xr.Dataset:
     return dataset
 
 
-def _open(path: Path) -> xr.Dataset:
+def open_netcdf(path: Path) -> xr.Dataset:
+    """Any netCDF-4 file, read whole, checked against links and absurd sizes.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
     import xarray as xr
 
     if not path.is_file():
