@@ -16,6 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,13 @@ class Browser:
         """Send a command to the page and wait for its answer."""
         return self._call(method, params, session=self._session)
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, *, is_scripted: bool = True) -> None:
         """Load a file and wait until it has loaded; forgets earlier events."""
         self.events.clear()
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait_for("Page.loadEventFired")
-        self.js("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+        if is_scripted:
+            self.js("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
 
     def js(self, expression: str) -> Any:
         """Value of an expression in the page; a promise is awaited."""
@@ -157,12 +159,14 @@ class Browser:
         ]
         return [url for url in urls if not url.startswith(("data:", "blob:"))]
 
-    def wait_for(self, method: str) -> dict[str, Any]:
-        """The next event of this name, or one that has come already."""
+    def wait_for(
+        self, method: str, test: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> dict[str, Any]:
+        """The next event of this name that passes the test, or one that has come already."""
         deadline = time.monotonic() + self.timeout
         while True:
             for event in self.events:
-                if event["method"] == method:
+                if event["method"] == method and test(event["params"]):
                     return event
             self._take(self._receive(deadline))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,3 +117,37 @@ def draw(digit: int, ground: str, ink: str, rng: np.random.Generator) -> np.ndar
         area = image[channel, top : top + 20, left : left + 15]
         area[mask > 0] = value
     return np.clip(image, 0, 1)
+
+
+PAYLOADS = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)>',
+    "'-alert(4)-'",
+    "</style><svg onload=alert(5)>",
+    "{{ 7*7 }}{% for x in () %}",
+    "</title><iframe src=javascript:alert(6)>",
+    "<!--",
+    "]]>",
+    "&lt;b&gt; \u2028 \x07 =cmd|'/c calc'!A1",
+)
+HOSTILE_NAMES = {"ground": PAYLOADS[0], "ink": PAYLOADS[9], "digit": PAYLOADS[1]}
+
+
+def hostile_records() -> Records:
+    """Records whose every text is an attack on the page."""
+    labels = {"ground": PAYLOADS[:2], "ink": PAYLOADS[2:5], "digit": PAYLOADS[5:9]}
+    return fake_records(
+        num_sources=24,
+        num_levels=4,
+        labels=labels,
+        names=HOSTILE_NAMES,
+        condition=PAYLOADS[2],
+        is_abstaining=False,
+        **{"model": PAYLOADS[6], "note": PAYLOADS[4]},
+    )
+
+
+def only(records: Records, *names: str) -> Records:
+    """The records with some of their features."""
+    return replace(records, features={name: records.features[name] for name in names})

@@ -79,6 +79,7 @@ def noise_axis(axes: Axes, data: ReportData, kind: str) -> None:
             ha=align, va="top", color=colour, fontsize=size,
         )  # fmt: skip
     above = axes.secondary_xaxis("top")
+    above.set_facecolor("none")
     above.spines["top"].set_color(RULE)
     top = [tick for tick in ticks if tick > 0]
     words = []
