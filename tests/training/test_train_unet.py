@@ -109,6 +109,21 @@ def test_rows_of_an_epoch_are_a_permutation(script: ModuleType) -> None:
     assert chain[:20].tolist() != chain[20:40].tolist()
 
 
+def test_spread_sends_the_said_share_to_the_middle(script: ModuleType) -> None:
+    u = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    low, high = script.MIDDLE
+    for share in (0.0, 0.4):
+        place = script.spread(u, share)
+        assert (place.diff() > 0).all()
+        assert place.min() >= 0
+        assert place.max() < 1
+        is_middle = ((place >= low) & (place < high)).double().mean()
+        assert float(is_middle) == pytest.approx(share + (1 - share) * (high - low), abs=1e-4)
+        below = (place < low / 2).double().mean()
+        assert float(below) == pytest.approx((1 - share) * low / 2, abs=1e-4)
+    torch.testing.assert_close(script.spread(u, 0.0), u)
+
+
 def test_learning_rate_warms_up_and_decays(script: ModuleType) -> None:
     trainer = _trainer(script, steps=100, warmup=10)
     rates = [trainer.learning_rate(i) for i in range(101)]

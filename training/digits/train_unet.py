@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from critwin.models.digits.data import load_data
 from critwin.streams import stream
 
-__all__ = ["NULL_LABEL", "Config", "Trainer", "batch_rows", "export", "main"]
+__all__ = ["NULL_LABEL", "Config", "Trainer", "batch_rows", "export", "main", "spread"]
 
 NULL_LABEL = 10
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,8 @@ SCHEDULE: dict[str, Any] = {
     "clip_sample": False,
 }
 
+MIDDLE = (0.2, 0.7)  # of the schedule: OU times .22 to 2.47
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -72,6 +74,8 @@ class Config:
         grad_clip: Largest gradient norm.
         ema: Final decay of the moving average of the weights.
         label_dropout: Share of rows trained with the null label.
+        middle_share: Share of rows sent to the middle of the schedule (``MIDDLE``), where inks and
+            shapes are decided, on top of its share of an even spread.
     """
 
     steps: int = 6000
@@ -84,6 +88,7 @@ class Config:
     grad_clip: float = 1.0
     ema: float = 0.998
     label_dropout: float = 0.28
+    middle_share: float = 0.4
 
 
 def batch_rows(step: int, *, batch: int, num_rows: int, seed: int) -> Tensor:
@@ -105,6 +110,22 @@ def batch_rows(step: int, *, batch: int, num_rows: int, seed: int) -> Tensor:
         order = torch.randperm(num_rows, generator=stream(seed, "epoch", e))
         out[epoch == e] = order[position[epoch == e] % num_rows]
     return out
+
+
+def spread(u: Tensor, middle_share: float) -> Tensor:
+    """Send uniform numbers to the schedule, ``middle_share`` of them to its middle alone.
+
+    Args:
+        u: Numbers in ``[0, 1)``, any shape.
+        middle_share: Share of the mass spread over ``MIDDLE`` only, in ``[0, 1)``.
+
+    Returns:
+        Places in the schedule, in ``[0, 1)``, increasing in ``u``, the shape of ``u``.
+    """
+    (low, high), even = MIDDLE, 1 - middle_share
+    into, out = even * low, even * high + middle_share
+    middle = low + (u - into) * (high - low) / (out - into)
+    return torch.where(u < into, u / even, torch.where(u < out, middle, 1 - (1 - u) / even))
 
 
 class Trainer:
@@ -162,7 +183,8 @@ class Trainer:
         g = stream(c.seed, "step", step)
         # Stratified: each row draws its timestep in its own slice of the schedule.
         u = (torch.randperm(c.batch, generator=g) + torch.rand(c.batch, generator=g)) / c.batch
-        timestep = (u * len(self.alpha)).long().clamp(max=len(self.alpha) - 1)
+        timestep = (spread(u, c.middle_share) * len(self.alpha)).long()
+        timestep = timestep.clamp(max=len(self.alpha) - 1)
         is_null = torch.rand(c.batch, generator=g) < c.label_dropout
         x_0 = self.images[rows]
         noise = torch.randn(x_0.shape, generator=g)
