@@ -21,7 +21,7 @@ Source: Li & Chen (2024), sec. 2; Li, Karan & Chen (2025), sec. 3 and Def. 4.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,14 +32,28 @@ from critwin.levels import alpha_sigma
 from critwin.streams import seed_of
 from critwin.theory import _line as line_laws
 from critwin.theory._sphere import isotropic_average, plane_law, radial_law, softmax_average
+from critwin.theory._tables import (
+    NUM_SCRAMBLES,
+    Labeller,
+    Method,
+    as_line,
+    centred_span,
+    check_levels,
+    check_options,
+    component_table,
+    line_of,
+    map_table,
+    without_points,
+)
 from critwin.theory.mixtures import GaussianMixture, posterior_probs
-from critwin.transitions import Transitions, merge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
+
+    from critwin.transitions import Transitions
 
     Array = NDArray[np.float64]
 
@@ -48,14 +62,8 @@ __all__ = [
     "Method",
     "clean_transitions",
     "exact_transitions",
-    "ode_map",
-    "ode_transitions",
 ]
 
-Method = Literal["auto", "quadrature", "sobol"]
-Labeller = Literal["component", "map"]
-_NUM_SCRAMBLES = 16
-_RANK_TOLERANCE = 1e-9
 _MAX_ELEMENTS = 1 << 22
 
 
@@ -94,24 +102,26 @@ def exact_transitions(
     Source:
         Li, Karan & Chen (2025), sec. 3.
     """
-    _check_options(labeller, method, num_samples)
-    levels = _check_levels(logsnr)
+    check_options(labeller, method, num_samples)
+    levels = check_levels(logsnr)
     # the plateau, mean stay without noise, comes with the levels
     alpha, sigma = alpha_sigma(np.concatenate([[np.inf], levels]))
     if labeller == "map":
-        line = _as_line(mixture, "labeller='map' is exact")
+        line = as_line(mixture, "labeller='map' is exact")
         if method == "sobol":
             raise InputError("labeller='map' has no Sobol estimate", wanted="method='auto'")
         noisy = line_laws.noised(line, alpha[1:], sigma[1:])
         weights, probs = line_laws.map_law(line, noisy, alpha[1:], sigma[1:])
-        return _map_table(mixture, levels, weights, probs, labels, "posterior")
+        return map_table(mixture, levels, weights, probs, labels, "posterior")
     result = _component_law(mixture, alpha, sigma, method, num_samples, seed)
     plateau = float(mixture.weights.numpy() @ np.diagonal(result.probs[0]))
-    table = _table(mixture, levels, result.probs[1:], labels, {"method": result.method}, plateau)
+    table = component_table(
+        mixture, levels, result.probs[1:], labels, {"method": result.method}, plateau
+    )
     if result.scrambles is None:
         return table
     # every scramble is merged before the spread is taken: columns of a row are not independent
-    each = [_table(mixture, levels, r[1:], labels, {}, plateau) for r in result.scrambles]
+    each = [component_table(mixture, levels, r[1:], labels, {}, plateau) for r in result.scrambles]
     stderr = np.std([t.probs for t in each], axis=0, ddof=1) / np.sqrt(len(each))
     attrs = {**table.attrs, "num_samples": num_samples, "seed": seed}
     return replace(table, kind="estimated", stderr=stderr, attrs=attrs)
@@ -151,79 +161,6 @@ def clean_transitions(
     )
 
 
-def ode_transitions(
-    mixture: GaussianMixture,
-    logsnr: ArrayLike,
-    *,
-    labels: Mapping[str, Sequence[str]] | None = None,
-    labeller: Labeller = "component",
-) -> Transitions:
-    """Transitions of the experiment whose reversal is the probability-flow ODE.
-
-    In one dimension its flow is monotone, ``x_0 = F_0^{-1}(F_t(x_t))`` with the distribution
-    functions of the mixture. Two equal Gaussians far apart: stay is ``Phi(k)``, not the posterior
-    draw's ``phi(k)``, because the flow keeps the sign.
-
-    Args:
-        mixture: D = 1, or equal isotropic covariances with means on a line (the flow then acts
-            on that line alone).
-        logsnr: Levels, strictly decreasing, shape ``(L,)``.
-        labels: Groups of components, as :func:`exact_transitions`.
-        labeller: ``"component"``: before is the component that the sample was drawn from, after a
-            draw from ``P(j | x_0)`` at the image. ``"map"``: both are ``argmax_j P(j | x_0)``.
-
-    Returns:
-        The table, ``kind="exact"``, ``reversal="ode"``.
-
-    Raises:
-        InputError: If the mixture does not live on a line, or levels or labels are not valid.
-
-    Source:
-        Song et al. (2021), *Score-based generative modeling through SDEs*, sec. 4.3: the flow
-        preserves every marginal, and in one dimension also the order of points.
-    """
-    _check_options(labeller, "auto", _NUM_SCRAMBLES)
-    levels = _check_levels(logsnr)
-    line = _as_line(mixture, "the flow is known exactly")
-    alpha, sigma = alpha_sigma(levels)
-    noisy = line_laws.noised(line, alpha, sigma)
-    if labeller == "map":
-        weights, probs = line_laws.ode_map_law(line, noisy, alpha, sigma)
-        return _map_table(mixture, levels, weights, probs, labels, "ode")
-    clean = line_laws.component_law(line)[0]
-    plateau = float(np.exp(line.log_weights) @ np.diagonal(clean))
-    probs = line_laws.ode_component_law(line, noisy)
-    table = _table(mixture, levels, probs, labels, {"method": "quadrature"}, plateau)
-    return replace(table, reversal="ode")
-
-
-def ode_map(mixture: GaussianMixture, x_t: Tensor, *, logsnr: float) -> Tensor:
-    """Exact probability-flow image of noisy points, ``x_0 = F_0^{-1}(F_t(x_t))``, for D = 1.
-
-    Args:
-        mixture: A mixture with D = 1.
-        x_t: Variance-preserving noisy points, shape ``(..., 1)``.
-        logsnr: Their level.
-
-    Returns:
-        Clean points, shape ``(..., 1)``, with the dtype of ``x_t``.
-
-    Raises:
-        InputError: If D is not 1.
-
-    Source:
-        Song et al. (2021), sec. 4.3.
-    """
-    if mixture.dim != 1 or x_t.shape[-1] != 1:
-        raise InputError("the flow map is exact in one dimension", got=tuple(x_t.shape))
-    line = _as_line(mixture, "the flow is known exactly")
-    alpha, sigma = (np.reshape(v, (1,)) for v in alpha_sigma(logsnr))
-    noisy = line_laws.noised(line, alpha, sigma)
-    y = x_t.detach().to(device="cpu", dtype=torch.float64).numpy().reshape(1, -1)
-    x_0 = line_laws.quantile_map(noisy, y, line).reshape(tuple(x_t.shape))
-    return torch.from_numpy(x_0).to(device=x_t.device, dtype=x_t.dtype)
-
-
 class _Law(NamedTuple):
     probs: Array  # (L, K, K)
     scrambles: Array | None  # (R, L, K, K), or None if exact
@@ -233,11 +170,11 @@ class _Law(NamedTuple):
 def _component_law(
     m: GaussianMixture, alpha: Array, sigma: Array, method: Method, num_samples: int, seed: int
 ) -> _Law:
-    m = _without_points(m)
+    m = without_points(m)
     log_weights = np.log(m.weights.numpy())
     eigenvalues = m.eigenvalues.numpy()
     if m.dim == 1 and method != "sobol":
-        line = line_laws.noised(_line_of(m), alpha, sigma)
+        line = line_laws.noised(line_of(m), alpha, sigma)
         return _Law(line_laws.component_law(line), None, "quadrature")
     if m.is_shared:
         coords = _whitened(m, alpha, sigma)
@@ -257,7 +194,7 @@ def _component_law(
 
         return _sobol(shared, max(rank, 1) if rank else 0, len(alpha), m, num_samples, seed)
     if m.kind == "isotropic":
-        span = _span(m.means.numpy())
+        span = centred_span(m.means.numpy())
         rank = span.shape[1]
         var = alpha[:, None] ** 2 * eigenvalues[:, 0] + sigma[:, None] ** 2
         if rank == 0 and method != "sobol":
@@ -288,10 +225,10 @@ def _sobol(
     average: Any, dim: int, num_levels: int, m: GaussianMixture, num_samples: int, seed: int
 ) -> _Law:
     """Independent scrambles of one Sobol sequence; their spread is the standard error."""
-    count = 1 << max(0, (num_samples // _NUM_SCRAMBLES).bit_length() - 1)
-    scrambles = np.empty((_NUM_SCRAMBLES, num_levels, m.num_components, m.num_components))
+    count = 1 << max(0, (num_samples // NUM_SCRAMBLES).bit_length() - 1)
+    scrambles = np.empty((NUM_SCRAMBLES, num_levels, m.num_components, m.num_components))
     sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
-    for r in range(_NUM_SCRAMBLES):
+    for r in range(NUM_SCRAMBLES):
         engine_seed = seed_of(seed, "exact_transitions", r)
         engine = sobol_engine(max(dim, 1), scramble=True, seed=engine_seed)
         cells = engine.draw(count, dtype=torch.float64).numpy()[:, :dim]
@@ -322,127 +259,14 @@ def _whitened(m: GaussianMixture, alpha: Array, sigma: Array) -> Array:
     """Centred means in units of the shared noised covariance, ``(L, K, r)``, r their rank."""
     if m.kind == "isotropic":  # one decomposition serves all levels, and nothing depends on D
         scale = alpha / np.sqrt(alpha**2 * float(m.eigenvalues[0, 0]) + sigma**2)
-        return np.asarray(scale[:, None, None] * _span(m.means.numpy()))
+        return np.asarray(scale[:, None, None] * centred_span(m.means.numpy()))
     means = m.means.numpy() if m.axes is None else (m.means @ m.axes[0]).numpy()
-    rank = _span(means).shape[1]
+    rank = centred_span(means).shape[1]
     coords = np.empty((len(alpha), m.num_components, rank))
     for level, (a, s) in enumerate(zip(alpha, sigma, strict=True)):
         scaled = a * means / np.sqrt(a**2 * m.eigenvalues[0].numpy() + s**2)
-        coords[level] = _span(scaled, rank=rank)
+        coords[level] = centred_span(scaled, rank=rank)
     return coords
-
-
-def _span(means: Array, *, rank: int | None = None) -> Array:
-    """Centred means in an orthonormal basis of their span, shape ``(K, r)``."""
-    left, singular, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
-    if rank is None:
-        rank = int((singular > _RANK_TOLERANCE * max(singular[0], 1e-300)).sum())
-        if singular[0] <= 1e-14 * np.abs(means).max():
-            rank = 0
-    return np.asarray(left[:, :rank] * singular[:rank])
-
-
-def _without_points(m: GaussianMixture) -> GaussianMixture:
-    """Variances of 0 raised to a width that no level can see, so that the limit t -> 0 exists."""
-    if bool((m.eigenvalues > 0).all()):
-        return m
-    distances = torch.pdist(m.means)
-    distances = distances[distances > 0]
-    floor = 1e-8 * float(distances.min()) if len(distances) else 1e-8
-    return GaussianMixture(
-        weights=m.weights,
-        means=m.means,
-        covariances=m.covariances.clamp(min=floor**2),
-        names=m.names,
-        covariance_kind=m.kind,
-    )
-
-
-def _line_of(m: GaussianMixture) -> line_laws.Line:
-    sd = np.sqrt(m.eigenvalues.numpy()[:, 0]) * np.ones(m.num_components)
-    return line_laws.Line(np.log(m.weights.numpy()), m.means.numpy().T, sd[None])
-
-
-def _as_line(m: GaussianMixture, what: str) -> line_laws.Line:
-    m = _without_points(m)
-    if m.dim == 1:
-        return _line_of(m)
-    span = _span(m.means.numpy()) if m.is_shared and m.kind == "isotropic" else None
-    if span is None or span.shape[1] > 1:
-        raise InputError(
-            f"{what} on a line only",
-            got=f"D={m.dim}, {m.kind} covariances",
-            wanted="D = 1, or equal isotropic covariances with means on a line",
-        )
-    mean = span.T if span.shape[1] else np.zeros((1, m.num_components))
-    sd = np.full_like(mean, np.sqrt(float(m.eigenvalues[0, 0])))
-    return line_laws.Line(np.log(m.weights.numpy()), mean, sd)
-
-
-def _table(
-    m: GaussianMixture,
-    levels: Array,
-    probs: Array,
-    labels: Mapping[str, Sequence[str]] | None,
-    attrs: Mapping[str, Any],
-    plateau: float,
-) -> Transitions:
-    table = Transitions(
-        logsnr=levels,
-        before=m.names,
-        after=m.names,
-        probs=probs,
-        weights=m.weights.numpy(),
-        kind="exact",
-        reversal="posterior",
-        feature="component",
-        plateau=plateau,
-        attrs={"labeller": "component", **attrs},
-    )
-    return table if labels is None else merge(table, labels)
-
-
-def _map_table(
-    m: GaussianMixture,
-    levels: Array,
-    weights: Array,
-    probs: Array,
-    labels: Mapping[str, Sequence[str]] | None,
-    reversal: str,
-) -> Transitions:
-    """A label that is never read has no row, but stays a label after."""
-    said = np.flatnonzero(weights > 0)
-    weights = weights / weights.sum()
-    table = Transitions(
-        logsnr=levels,
-        before=tuple(m.names[i] for i in said),
-        after=m.names,
-        probs=probs[:, said],
-        weights=weights[said],
-        fresh=weights,
-        kind="exact",
-        reversal=reversal,
-        feature="component",
-        plateau=1.0,
-        attrs={"labeller": "map", "method": "quadrature"},
-    )
-    return table if labels is None else merge(table, labels)
-
-
-def _check_levels(logsnr: ArrayLike) -> Array:
-    levels = np.asarray(logsnr, dtype=np.float64)
-    if levels.ndim != 1 or len(levels) == 0 or np.any(np.isnan(levels)):
-        raise InputError("levels are not a list of logsnr", got=logsnr, wanted="shape (L,)")
-    return levels
-
-
-def _check_options(labeller: str, method: str, num_samples: int) -> None:
-    if labeller not in get_args(Labeller):
-        raise InputError("unknown labeller", got=labeller, wanted=", ".join(get_args(Labeller)))
-    if method not in get_args(Method):
-        raise InputError("unknown method", got=method, wanted=", ".join(get_args(Method)))
-    if num_samples < _NUM_SCRAMBLES:
-        raise InputError("too few samples", got=num_samples, wanted=f"at least {_NUM_SCRAMBLES}")
 
 
 def _refuse_quadrature(method: str) -> None:

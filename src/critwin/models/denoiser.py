@@ -1,0 +1,387 @@
+"""Any denoiser as a model: a function of noisy samples and a level becomes something to measure.
+
+::
+
+    model = Denoiser(network, prediction="eps", shape=(3, 32, 32), levels=scheduler, time="step")
+
+The function sees its own conventions (frame, time, prediction); everything outside works in the
+variance-preserving frame at a logsnr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from critwin.errors import InputError
+from critwin.levels import UNITS, alpha_sigma, from_logsnr
+from critwin.models._wrapping import (
+    all_levels,
+    choice,
+    condition_names,
+    digest_of,
+    end_of,
+    first_parameter,
+    function_digest,
+    function_name,
+    session_function,
+    shape_of,
+    usable_levels,
+)
+from critwin.models.base import Prediction, x_0_from_prediction
+from critwin.models.samplers import Schedule, sample_deterministic, sample_stochastic
+from critwin.streams import Draws
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from critwin.streams import UnitStreams
+
+__all__ = ["Backend", "Denoiser", "Frame"]
+
+Frame = Literal["vp", "ve", "flow"]
+Backend = Literal["torch", "numpy"]
+_REVERSALS = ("stochastic", "ode")
+_END = 12.0
+_START = -10.0
+
+
+class Denoiser:
+    """A model made of a function that predicts the clean sample, the noise, v or the velocity.
+
+    The function is called as ``function(x, level)``, or ``function(x, level, condition)`` if the
+    model takes conditions, with a batch of noisy samples, the level of each row, shape ``(N,)``,
+    and returns its prediction, of the shape of ``x``. Every call has the full batch.
+
+    Attributes:
+        name: Name of the model.
+        sample_shape: Shape of one clean sample.
+        levels: Finite levels it can start from, decreasing logsnr, or None: any.
+        conditions: Names of its conditions; ``()`` if it takes none, None if it takes any text.
+        reversals: ``("stochastic", "ode")``.
+        schedule: Levels that the sampler visits.
+        fingerprint: Digest of the options and, for a ``torch.nn.Module``, of its weights. A plain
+            function is known by its qualified name only: give a ``fingerprint`` that changes when
+            its numbers do.
+
+    Args:
+        function: The denoiser: a ``torch.nn.Module``, any callable, or an ONNX Runtime session
+            (its inputs are fed in order).
+        prediction: What it predicts: ``"x_0"``, ``"eps"``, ``"v"`` or ``"velocity"``.
+        shape: Shape of one sample.
+        levels: Levels that the function was trained at: logsnr in the order of its step indices,
+            or a diffusers scheduler; None: any level. Levels that are not finite (a last step
+            without signal) keep their index but are never used.
+        frame: Scale of ``x`` that the function expects: ``"vp"`` (``alpha^2 + sigma^2 = 1``),
+            ``"ve"`` (``x_0 + sigma z``) or ``"flow"`` (``(1 - s) x_0 + s z``).
+        time: What it takes as level: ``"logsnr"``, ``"t"`` (OU time), ``"sigma"``,
+            ``"alpha_bar"``, ``"flow"``, ``"step"`` (index into ``levels``, int64), or a function
+            of the logsnr.
+        conditions: Names of the conditions, if any.
+        encode: Turns a list of conditions (names or None) into what the function gets as third
+            argument; by default int64 indices into ``conditions``, with ``len(conditions)`` for
+            None. With ``encode`` and no ``conditions`` any text is accepted.
+        guidance: Guidance scale unless told otherwise; None or 1: none. Guidance
+            ``x_0 = none + g (condition - none)`` calls the function twice.
+        backend: ``"torch"``, or ``"numpy"``: the function gets and returns NumPy arrays, x in
+            float32. By default ``"numpy"`` for an ONNX Runtime session, else ``"torch"``.
+        decode: Clean samples to images in [0, 1] or points; by default ``x / 2 + 1/2``, clipped,
+            for images, and the points themselves for points.
+        steps: Number of steps of the whole schedule, from pure noise to ``end``.
+        start: Level of pure noise; by default the noisiest of ``levels``, or -10.
+        end: Last level at which the function is called; by default the cleanest of ``levels``,
+            or 12.
+        spacing: Spacing of the steps, see :func:`critwin.models.samplers.level_path`.
+        order: Order of the samplers, 1 or 2.
+        name: Name of the model.
+        fingerprint: Digest of what the function computes, if the weights do not tell.
+        dtype: Type of ``x`` that the function gets; by default its parameters', or float32.
+        device: Device of ``x``; by default its parameters', or the CPU.
+
+    Raises:
+        InputError: If an option cannot be used.
+
+    Source:
+        Ho & Salimans (2022), *Classifier-free diffusion guidance*, eq. (6).
+    """
+
+    reversals: tuple[str, ...] = _REVERSALS
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | Any,
+        *,
+        prediction: Prediction = "x_0",
+        shape: Sequence[int],
+        levels: Any = None,
+        frame: Frame = "vp",
+        time: str | Callable[[float], float] = "logsnr",
+        conditions: Sequence[str] | None = None,
+        encode: Callable[[Sequence[str | None]], Any] | None = None,
+        guidance: float | None = None,
+        backend: Backend | None = None,
+        decode: Callable[[Tensor], Any] | None = None,
+        steps: int = 50,
+        start: float | None = None,
+        end: float | None = None,
+        spacing: str = "karras",
+        order: Literal[1, 2] = 2,
+        name: str = "denoiser",
+        fingerprint: str | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        is_session = hasattr(function, "get_inputs") and hasattr(function, "run")
+        if not callable(function) and not is_session:
+            raise InputError("not a denoiser", got=type(function).__name__, wanted="a callable")
+        choice("prediction", prediction, get_args(Prediction))
+        choice("frame", frame, get_args(Frame))
+        if not callable(time):
+            choice("time", time, (*UNITS, "step"))
+        if backend is not None:
+            choice("backend", backend, get_args(Backend))
+        if order not in (1, 2):
+            raise InputError("unknown order of the sampler", got=order, wanted="1 or 2")
+        self._steps_logsnr = all_levels(levels)
+        if time == "step" and self._steps_logsnr is None:
+            raise InputError(
+                "time='step' needs levels", wanted="a scheduler or an array of logsnr"
+            )
+        self.name = name
+        self.sample_shape = shape_of(shape)
+        self.levels = usable_levels(self._steps_logsnr)
+        self.conditions: tuple[str, ...] | None = condition_names(conditions, encode)
+        self.schedule = Schedule(
+            start=_START
+            if start is None and self.levels is None
+            else end_of(start, self.levels, -1),
+            end=_END if end is None and self.levels is None else end_of(end, self.levels, 0),
+            steps=steps,
+            spacing=spacing,
+            available=self.levels,
+        )
+        self._backend = backend or ("numpy" if is_session else "torch")
+        self._function = session_function(function) if is_session else function
+        self._prediction, self._frame, self._time = prediction, frame, time
+        self._encode, self._decode, self._guidance = encode, decode, guidance
+        self._order: Literal[1, 2] = order
+        parameter = first_parameter(function)
+        self._dtype = dtype or (torch.float32 if parameter is None else parameter.dtype)
+        self._device = torch.device(
+            device or ("cpu" if parameter is None else parameter.device)  # follows the weights
+        )
+        self.fingerprint = digest_of(
+            name,
+            self.sample_shape,
+            prediction,
+            frame,
+            time if isinstance(time, str) else function_name(time),
+            self._backend,
+            self.conditions,
+            guidance,
+            [self.schedule.start, self.schedule.end, steps, spacing, order],
+            None if self._steps_logsnr is None else self._steps_logsnr.tolist(),
+            str(self._dtype),
+            fingerprint if fingerprint is not None else function_digest(function),
+        )
+
+    def generate(self, conditions: Sequence[str | None], streams: Sequence[UnitStreams]) -> Tensor:
+        """Draw fresh samples: pure noise at the noisiest level, then the stochastic sampler.
+
+        Args:
+            conditions: A condition a row, or None.
+            streams: A stream a row.
+
+        Returns:
+            Clean samples, shape ``(N, *sample_shape)``.
+
+        Raises:
+            InputError: If a condition is unknown or the numbers of rows differ.
+        """
+        draws = Draws(streams, "generate")
+        noise = draws.normal(self.sample_shape)
+        path = self.schedule.path()
+        return self._reverse(noise, path, conditions, draws, "stochastic", self._guidance)
+
+    def noise(self, clean: Tensor, logsnr: float, streams: Sequence[UnitStreams]) -> Tensor:
+        """Noise clean samples to one level, ``alpha x_0 + sigma z``.
+
+        Args:
+            clean: Shape ``(N, *sample_shape)``.
+            logsnr: The level, one of ``levels``.
+            streams: A stream a row.
+
+        Returns:
+            Variance-preserving noisy samples, same shape, float32 at least.
+
+        Raises:
+            InputError: If the level is not available or shapes do not fit.
+        """
+        self._check_rows(clean, streams)
+        alpha, sigma = (float(v) for v in alpha_sigma(self.schedule.check(logsnr)))
+        z = Draws(streams, "noise").normal(self.sample_shape)
+        return alpha * clean + sigma * z.to(clean.device)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "stochastic",
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """Denoise samples that are at one level.
+
+        Args:
+            noisy: Variance-preserving noisy samples, shape ``(N, *sample_shape)``.
+            logsnr: Their level, one of ``levels``.
+            conditions: A condition a row, or None.
+            streams: A stream a row; the ODE draws nothing.
+            reversal: ``"stochastic"`` or ``"ode"``.
+            steps: Number of steps of the whole schedule; the model's own unless given.
+            guidance: Guidance scale; the model's own unless given.
+
+        Returns:
+            Clean samples, same shape.
+
+        Raises:
+            InputError: If the level is not available, or an argument cannot be used.
+        """
+        choice("reversal", reversal, self.reversals)
+        self._check_rows(noisy, streams)
+        path = self.schedule.path(logsnr, steps)
+        draws = Draws(streams, "reverse")
+        scale = self._guidance if guidance is None else guidance
+        return self._reverse(noisy, path, conditions, draws, reversal, scale)
+
+    def decode(self, clean: Tensor) -> Any:
+        """What features read.
+
+        Args:
+            clean: Shape ``(N, *sample_shape)``.
+
+        Returns:
+            Images in [0, 1], shape ``(N, C, H, W)``, or points, shape ``(N, D)``.
+        """
+        if self._decode is not None:
+            return self._decode(clean)
+        return (0.5 * clean + 0.5).clamp(0.0, 1.0) if len(self.sample_shape) == 3 else clean
+
+    def num_evaluations(
+        self,
+        logsnr: float,
+        *,
+        steps: int | None = None,
+        reversal: str = "stochastic",
+        guidance: float | None = None,
+    ) -> int:
+        """Network calls that denoise a batch from one level.
+
+        Args:
+            logsnr: The level.
+            steps: Number of steps of the whole schedule.
+            reversal: Any; both samplers cost the same.
+            guidance: Guidance scale.
+
+        Returns:
+            The number of calls.
+
+        Raises:
+            InputError: If the level is not available.
+        """
+        scale = self._guidance if guidance is None else guidance
+        return len(self.schedule.path(logsnr, steps)) * (1 if scale in (None, 1) else 2)
+
+    def _reverse(
+        self,
+        noisy: Tensor,
+        path: NDArray[np.float64],
+        conditions: Sequence[str | None],
+        draws: Draws,
+        reversal: str,
+        guidance: float | None,
+    ) -> Tensor:
+        if len(conditions) != len(noisy):
+            raise InputError("conditions do not fit", got=len(conditions), wanted=str(len(noisy)))
+        # half precision belongs to the network; the state of the sampler keeps float32
+        state_dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
+        with torch.inference_mode():
+            x = noisy.detach().to(device=self._device, dtype=state_dtype)
+            own = self._encoded(conditions)
+            none = None if guidance in (None, 1) else self._encoded([None] * len(conditions))
+
+            def denoised(x_t: Tensor, logsnr: float) -> Tensor:
+                x_0 = self._x_0(x_t, logsnr, own)
+                if none is None or guidance is None:
+                    return x_0
+                plain = self._x_0(x_t, logsnr, none)
+                return plain + guidance * (x_0 - plain)
+
+            def draw() -> Tensor:
+                return draws.normal(self.sample_shape).to(device=self._device, dtype=state_dtype)
+
+            if reversal == "ode":
+                x_0 = sample_deterministic(denoised, x, path, order=self._order)
+            else:
+                x_0 = sample_stochastic(denoised, x, path, draw, order=self._order)
+        return x_0.clone()  # an inference tensor could not be changed in place outside
+
+    def _x_0(self, x_t: Tensor, logsnr: float, condition: tuple[Any, ...]) -> Tensor:
+        alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
+        scale = {"vp": 1.0, "ve": 1.0 / alpha, "flow": 1.0 / (alpha + sigma)}[self._frame]
+        x = (x_t if scale == 1.0 else scale * x_t).to(self._dtype)
+        level = torch.full((len(x),), *self._level(logsnr), device=x.device)
+        if self._backend == "numpy":
+            arrays = [v.cpu().numpy() if isinstance(v, torch.Tensor) else v for v in condition]
+            raw = self._function(x.float().cpu().numpy(), level.cpu().numpy(), *arrays)
+            output = torch.from_numpy(np.array(raw)).to(x.device)
+        else:
+            output = self._function(x, level, *condition)
+            output = getattr(output, "sample", output)  # diffusers wraps its outputs
+        if not isinstance(output, torch.Tensor) or output.shape != x_t.shape:
+            raise InputError(
+                "the denoiser returned something else than a prediction",
+                got=tuple(output.shape) if hasattr(output, "shape") else type(output).__name__,
+                wanted=f"an array of shape {tuple(x_t.shape)}",
+            )
+        return x_0_from_prediction(output.to(x_t.dtype), x_t, logsnr, self._prediction)
+
+    def _level(self, logsnr: float) -> tuple[float, torch.dtype] | tuple[int, torch.dtype]:
+        """Fill value of the function's second argument, and its type."""
+        if self._time == "step":
+            assert self._steps_logsnr is not None  # checked at construction
+            return int(np.argmin(np.abs(self._steps_logsnr - logsnr))), torch.int64
+        dtype = torch.float32 if self._backend == "numpy" else self._dtype
+        if isinstance(self._time, str):
+            return float(from_logsnr(logsnr, self._time)), dtype
+        return float(self._time(logsnr)), dtype
+
+    def _encoded(self, conditions: Sequence[str | None]) -> tuple[Any, ...]:
+        """The function's third argument, or nothing if it takes none."""
+        known = self.conditions
+        for name in conditions:
+            if name is not None and known is not None and name not in known:
+                raise InputError(
+                    f"model {self.name!r} does not know this condition",
+                    got=name,
+                    wanted="one of " + ", ".join(known) if known else "no condition",
+                )
+        if self._encode is not None:
+            return (self._encode(conditions),)
+        if not known:
+            return ()
+        index = [len(known) if name is None else known.index(name) for name in conditions]
+        return (torch.tensor(index, dtype=torch.int64, device=self._device),)
+
+    def _check_rows(self, samples: Tensor, streams: Sequence[UnitStreams]) -> None:
+        wanted = (len(streams), *self.sample_shape)
+        if tuple(samples.shape) != wanted:
+            raise InputError(
+                "samples have the wrong shape", got=tuple(samples.shape), wanted=str(wanted)
+            )
