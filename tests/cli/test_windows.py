@@ -1,0 +1,244 @@
+"""``critwin windows``: right numbers from every source, clear lines for every mistake."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from critwin.cli import main
+from critwin.levels import ou_time
+from critwin.storage import save_records, save_transitions
+from critwin.tables import read_table
+from foreign import LEVELS, columns, csv, exact, kept_csv
+from runs_help import start
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: Any) -> tuple[int, str, str]:
+    code = main([str(a) for a in args])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def facts(capsys: pytest.CaptureFixture[str], *args: Any) -> dict[str, Any]:
+    code, out, err = run(capsys, "windows", *args, "--json")
+    assert (code, err) == (0, "")
+    found: dict[str, Any] = json.loads(out)
+    assert set(found) == {"file", "kind", "windows", "reasons", "curves", "abstentions"}
+    return found
+
+
+def covers(estimate: dict[str, Any], truth: float) -> bool:
+    return bool(
+        (estimate["low"] is None or estimate["low"] <= truth)
+        and (estimate["high"] is None or truth <= estimate["high"])
+    )
+
+
+def test_a_table_gives_its_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = csv(tmp_path / "table.csv", columns())
+    found = facts(capsys, path)
+    window = found["windows"]["label"]
+    assert found["kind"] == "table"
+    assert window["criterion"] == "kept"
+    assert window["num_sources"] == 120
+    assert covers(window["midpoint"]["logsnr"], 0.0)
+    assert covers(window["midpoint"]["t"], float(ou_time(0.0)))
+    assert covers(window["width"]["logsnr"], np.log(9.0))
+    assert window["test"]["is_present"]
+    curve = found["curves"]["label"][0]
+    assert curve["quantity"] == "kept"
+    np.testing.assert_allclose(curve["logsnr"], LEVELS, atol=1e-12)
+
+
+def test_people_get_a_table_of_plain_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "windows", csv(tmp_path / "table.csv", columns()))
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert "120 sources, 1080 results, 9 levels from t 0.00907 to 2.01" in lines[0]
+    assert lines[1].split()[:3] == ["feature", "midpoint", "t"]
+    assert lines[2].startswith("label")
+    assert lines[2].endswith("yes")
+    assert "95% intervals, clustered by source" in lines[3]
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("kind", ["records", "transitions", "run"])
+def test_files_and_folders_of_critwin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    if kind == "records":
+        rows = read_table(csv(tmp_path / "table.csv", columns()))
+        found = facts(capsys, save_records(rows, tmp_path / "r.nc"))
+        assert found["windows"]["label"]["kind"] == "counted"
+    elif kind == "transitions":
+        found = facts(capsys, save_transitions(exact(0.0), tmp_path / "t.nc"))
+        window = found["windows"]["label"]
+        assert window["kind"] == "exact"
+        assert window["midpoint"]["logsnr"]["value"] == pytest.approx(0.0, abs=0.02)
+        assert window["test"] is None
+        assert "exact" in run(capsys, "windows", tmp_path / "t.nc")[1]
+    else:
+        start(tmp_path / "run")
+        found = facts(capsys, tmp_path / "run")
+        assert set(found["windows"]) | set(found["reasons"]) == {"side", "size"}
+        assert "side" in found["windows"]
+        only = facts(capsys, tmp_path / "run", "--feature", "side")
+        assert set(only["windows"]) == {"side"}
+        assert only["windows"]["side"] == found["windows"]["side"]
+    assert found["kind"] == kind
+
+
+def test_an_unknown_chance_level_is_said_and_chance_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (
+        kept_csv(tmp_path / "kept.csv"),
+        csv(tmp_path / "labels.csv", columns(), without=("weight",)),
+    ):
+        found = facts(capsys, path)
+        assert found["windows"] == {}
+        assert "chance level" in found["reasons"]["label"]
+        assert "--chance" in found["reasons"]["label"]
+        raw = found["curves"]["label"][0]
+        assert raw["quantity"] == "mean_stay"
+        assert raw["value"][0] > 0.95
+        assert 0.3 < raw["value"][-1] < 0.7
+        code, out, err = run(capsys, "windows", path)
+        assert (code, err) == (0, "")
+        assert "share kept, as counted" in out
+        assert "--chance" in out
+        window = facts(capsys, path, "--chance", "0.5")["windows"]["label"]
+        assert covers(window["midpoint"]["logsnr"], 0.0)
+    prior = facts(capsys, path, "--prior", "0=0.5", "--prior", "1=0.5")["windows"]["label"]
+    assert covers(prior["midpoint"]["logsnr"], 0.0)
+
+
+def test_operational_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = csv(tmp_path / "table.csv", columns())
+    window = facts(capsys, path, "--after", "1", "--epsilon", "0.2")["windows"]["label"]
+    assert window["criterion"] == "operational"
+    assert (window["after"], window["before"], window["epsilon"]) == (["1"], ["0", "1"], 0.2)
+    # stay = 1 - eps at logsnr x: 1 / (1 + exp(-2 x)) = 1 - 2 eps
+    assert covers(window["t_after"]["logsnr"], 0.5 * np.log(0.6 / 0.4))
+    same = facts(capsys, path, "--after", "1", "--epsilon", "0.2", "--before", "all")
+    assert same["windows"]["label"] == window
+    out = run(capsys, "windows", path, "--after", "1")[1]
+    assert "t_after" in out
+    assert "t_before" in out
+
+
+def test_abstentions_are_bracketed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = columns()
+    data["after"] = [("" if n % 10 == 0 else str(v)) for n, v in enumerate(data["after"])]
+    path = csv(tmp_path / "table.csv", data)
+    found = facts(capsys, path)
+    hidden = found["abstentions"]["label"]
+    assert hidden["share"] == pytest.approx(0.1)
+    middle = found["windows"]["label"]["midpoint"]["t"]["value"]
+    assert hidden["lost"]["t"]["value"] < middle < hidden["kept"]["t"]["value"]
+    assert "abstained on 10.0% of the results" in run(capsys, "windows", path)[1]
+
+
+def test_several_features_one_without_a_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = columns()
+    num = len(one["t"])
+    both = {
+        "source": [*one["source"], *one["source"]],
+        "t": [*one["t"], *one["t"]],
+        "before": [*one["before"], *["x"] * num],
+        "after": [*one["after"], *["x"] * num],
+        "weight": 1,
+        "feature": ["digit"] * num + ["letter"] * num,
+    }
+    path = csv(tmp_path / "table.csv", both)
+    found = facts(capsys, path)
+    assert set(found["windows"]) == {"digit"}
+    assert "nothing to lose" in found["reasons"]["letter"]
+    assert "letter: no window: " in run(capsys, "windows", path)[1]
+    code, out, err = run(capsys, "windows", path, "--feature", "letter")
+    assert (code, out) == (2, "")
+    assert "letter: no window" in err
+
+
+def test_conditions_are_chosen_with_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = columns(), columns(2.0)
+    data = {k: [*np.broadcast_to(one[k], 1080), *np.broadcast_to(two[k], 1080)] for k in one}
+    path = csv(tmp_path / "table.csv", {**data, "condition": ["a"] * 1080 + ["b"] * 1080})
+    code, out, err = run(capsys, "windows", path)
+    assert (code, out) == (2, "")
+    assert "several conditions" in err
+    for condition, shift in (("a", 0.0), ("b", 2.0)):
+        window = facts(capsys, path, "--where", f"condition={condition}")["windows"]["label"]
+        assert covers(window["midpoint"]["logsnr"], shift)
+
+
+def test_units_and_level_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = columns()
+    expected = facts(capsys, csv(tmp_path / "t.csv", data))["windows"]["label"]["midpoint"]
+    data["level"] = data.pop("t")
+    path = csv(tmp_path / "level.csv", data)
+    assert facts(capsys, path, "--unit", "t")["windows"]["label"]["midpoint"] == expected
+    data["noise"] = data.pop("level")
+    path = csv(tmp_path / "noise.csv", data)
+    found = facts(capsys, path, "--level-column", "noise", "--unit", "t")
+    assert found["windows"]["label"]["midpoint"] == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["none.csv"], "no such file: got none.csv"),
+        (["table.csv", "--feature", "x"], "unknown feature: got x"),
+        (["table.csv", "--chance", "1.5"], "the chance level is out of range"),
+        (["table.csv", "--confidence", "95"], "confidence is out of range: got 95"),
+        (["table.csv", "--after", "7"], "unknown label: got 7; wanted some of 0, 1"),
+        (["table.csv", "--epsilon", "0.1"], "--before and --epsilon belong to --after"),
+        (["table.csv", "--after", "1", "--epsilon", "2"], "epsilon is out of range"),
+        (["table.csv", "--unit", "strength"], "unknown unit of noise"),
+        (["table.csv", "--where", "replicate"], "--where cannot be read: got replicate"),
+        (["table.csv", "--where", "a=1", "--where", "a=2"], "--where names something twice"),
+        (["table.csv", "--where", "hat=1"], "unknown column: got hat"),
+        (["table.csv", "--prior", "0=x"], "--prior cannot be read"),
+        (["table.csv", "--prior", "7=1"], "unknown labels: got 7"),
+        (["table.csv", "--confidence", "x"], "Invalid value"),
+        (["exact.nc", "--unit", "t"], "--level-column and --unit are for tables"),
+        (["exact.nc", "--feature", "x"], "one feature, counted already: got label"),
+        (["."], "not a run folder"),
+        ([], "Missing argument"),
+    ],
+)
+def test_every_mistake_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path / "table.csv", columns(sources=10))
+    save_transitions(exact(0.0), tmp_path / "exact.nc")
+    for extra in ([], ["--json"]):
+        code, out, err = run(capsys, "windows", *args, *extra)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+        assert "Traceback" not in err
+
+
+def test_names_from_the_table_cannot_command_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = columns()
+    path = csv(tmp_path / "table.csv", {**data, "feature": "\x1b[31mred [bold]"})
+    code, out, _ = run(capsys, "windows", path)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "[bold]" in out
