@@ -180,7 +180,10 @@ def _near_limit(
     fine: NDArray[np.float64], low: NDArray[np.float64], threshold: float, start: int
 ) -> float | None:
     """Going to less noise from ``start``: where the curve is surely above; None: nowhere."""
-    where = np.flatnonzero(low[: start + 1] > threshold)
+    is_above = low[: start + 1] > threshold
+    # a single point could be surely above by chance: so must be those up to two levels before it
+    steady = np.convolve(np.concatenate([np.ones(2 * _FINE), is_above]), np.ones(2 * _FINE + 1))
+    where = np.flatnonzero(steady[2 * _FINE : 2 * _FINE + start + 1] > 2 * _FINE + 0.5)
     if len(where) == 0:
         return None
     return (
@@ -194,7 +197,9 @@ def _far_limit(
     fine: NDArray[np.float64], high: NDArray[np.float64], threshold: float, start: int
 ) -> float | None:
     """Going to more noise from ``start``: where the curve is surely below; None: nowhere."""
-    where = np.flatnonzero(high[start:] < threshold) + start
+    is_below = high[start:] < threshold
+    steady = np.convolve(np.concatenate([is_below, np.ones(2 * _FINE)]), np.ones(2 * _FINE + 1))
+    where = np.flatnonzero(steady[2 * _FINE : 2 * _FINE + len(is_below)] > 2 * _FINE + 0.5) + start
     if len(where) == 0:
         return None
     return float(fine[0]) if where[0] == 0 else _between(fine, high, int(where[0]) - 1, threshold)

@@ -79,7 +79,7 @@ def kept_curve(
             assert curve.influence is not None
             influence = influence - np.outer(curve.influence[:, 0], (curve.value - low) / scale**2)
         if tr.is_weights_estimated and chance_level is None and tr.source_before is not None:
-            slope = 2.0 * (weights[tr.source_before] - low) / len(tr.source_before)
+            slope = 2.0 * (weights[tr.source_before] - low) * _source_law(tr)
             influence = influence + np.outer(slope, (curve.value - high) / scale**2)
     return replace(
         curve,
@@ -149,6 +149,13 @@ def _source_shares(tr: Transitions) -> NDArray[np.float64]:
     return np.asarray(shares / shares.sum())
 
 
+def _source_law(tr: Transitions) -> NDArray[np.float64]:
+    """Share of every source in the estimated prior, shape ``(S,)``."""
+    assert tr.counts is not None
+    vote = np.ones(len(tr.counts)) if tr.source_weight is None else tr.source_weight
+    return np.asarray(vote / vote.sum())
+
+
 def _proportion_curve(
     tr: Transitions,
     value: NDArray[np.float64],
@@ -179,8 +186,10 @@ def _proportion_curve(
     deviation = share_read - np.where(number >= 2, mean, value)[label_of]
     factor = np.sqrt(np.where(number >= 2, number / np.maximum(number - 1, 1), 1.0))
     influence = share * deviation * factor[label_of]
-    if tr.is_weights_estimated:
-        influence = influence + (mean[label_of] - value) / len(label_of)
+    if tr.is_weights_estimated and tr.weights is not None:
+        # only the labels that the law covers move it, by their shares within it
+        part = _source_law(tr) * used[label_of] / tr.weights[used].sum()
+        influence = influence + part[:, None] * (mean[label_of] - value)
     return SampledCurve(
         logsnr=tr.logsnr,
         value=value,
@@ -235,13 +244,13 @@ def _cross_fitted(
         parts.append(_difference_curve(tr, sign, chosen, fold == held_out, factor))
     influences = [part.influence for part in parts if part.influence is not None]
     num_sources = len(tr.sources)
-    extra = np.sqrt(
+    extra: NDArray[np.float64] = np.sqrt(
         np.sum([i[num_sources:] ** 2 for i in influences], axis=0) / num_folds**2
         + np.diag(factor**2 * _choice_variance(tr, sign))
     )
     return replace(
         parts[0],
-        value=np.mean([part.value for part in parts], axis=0),
+        value=np.asarray(np.mean([part.value for part in parts], axis=0)),
         influence=np.concatenate(
             [np.sum([i[:num_sources] for i in influences], axis=0) / num_folds, extra]
         ),
@@ -252,7 +261,8 @@ def _cross_fitted(
 def _steadied(gap: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows averaged with their neighbouring levels, weights 1 2 3 2 1."""
     padded = np.concatenate([gap[:1], gap[:1], gap, gap[-1:], gap[-1:]])
-    return np.sum([k * padded[s : s + len(gap)] for s, k in enumerate(_STEADY)], 0) / 9.0
+    total = np.sum([k * padded[s : s + len(gap)] for s, k in enumerate(_STEADY)], axis=0)
+    return np.asarray(total / 9.0)
 
 
 def _choice_variance(tr: Transitions, sign: NDArray[np.float64]) -> NDArray[np.float64]:

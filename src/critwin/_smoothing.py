@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 _UNEVEN = 4.0  # neighbouring spacings that differ by more are interpolated linearly
 _DEGREE = 2
-# share of the 10–90 width that a bandwidth spans, at a standard error of .015 per level: the bias
-# of the crossings of two Gaussians is then below .003 in OU time, of a 4-component tree below .01
-_SHARE, _REFERENCE = 0.25, 0.015
-_LEAST, _MOST = 0.18, 0.45
+# share of the 10–90 width that a bandwidth spans, at a standard error of .015 per level: small
+# enough that the sharp shoulder of a curve with two stages is not rounded off (the start of a
+# 4-component tree is then found within .006 in OU time)
+_SHARE, _REFERENCE = 0.18, 0.015
+_LEAST, _MOST = 0.14, 0.3
 
 
 def axis_of(logsnr: NDArray[np.float64]) -> str:

@@ -1,0 +1,289 @@
+"""Windows of tables: closed forms, honest answers at the ends of the grid, guards."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from critwin.comparisons import compare_windows
+from critwin.errors import InputError
+from critwin.exact_windows import exact_window
+from critwin.levels import logsnr_of_ou_time, ou_time
+from critwin.significance import window_test
+from critwin.streams import numpy_stream
+from critwin.theory.exact import exact_transitions
+from critwin.theory.mixtures import GaussianMixture
+from critwin.transitions import Transitions, from_counts
+from critwin.windows import CriticalWindow, critical_window, curve_with_intervals
+
+T = np.linspace(0.3, 4.0, 20)
+LOGSNR = logsnr_of_ou_time(T)
+
+
+def symmetric_table(stay: np.ndarray, logsnr: np.ndarray = LOGSNR) -> Transitions:
+    probs = np.stack([np.stack([stay, 1 - stay], -1), np.stack([1 - stay, stay], -1)], 1)
+    return Transitions(
+        logsnr=logsnr, before=("a", "b"), after=("a", "b"), probs=probs, weights=[0.5, 0.5]
+    )
+
+
+def counted(
+    keep: np.ndarray,
+    *,
+    num_sources: int,
+    seed: int,
+    replicates: int = 1,
+    name: str = "x",
+    weights: tuple[float, float] | None = (0.5, 0.5),
+) -> Transitions:
+    """Two labels; label kept with probability ``keep[l]``, sources independent."""
+    g = numpy_stream(seed, "counted", name)
+    label = np.arange(num_sources) % 2
+    counts = np.zeros((num_sources, len(keep), 2), dtype=int)
+    kept = g.binomial(replicates, keep, size=(num_sources, len(keep)))
+    counts[np.arange(num_sources), :, label] = kept
+    counts[np.arange(num_sources), :, 1 - label] = replicates - kept
+    return from_counts(
+        counts, label, logsnr=LOGSNR[: len(keep)], before=("a", "b"), weights=weights
+    )
+
+
+def logistic(middle: float = 2.0, slope: float = 3.0) -> np.ndarray:
+    return 0.5 + 0.5 * expit(-slope * (T - middle))
+
+
+def two_gaussians(distance: float) -> GaussianMixture:
+    return GaussianMixture(
+        weights=[0.5, 0.5],
+        means=[[-distance], [distance]],
+        covariances=1.0,
+        names=["minus", "plus"],
+    )
+
+
+def test_two_gaussians_operational_to_the_printed_digits() -> None:
+    table = partial(exact_transitions, two_gaussians(10.0))
+    window = exact_window(table, criterion="operational", after="plus", epsilon=0.1)
+    assert window.t_after.t.value == pytest.approx(1.90205848649855, abs=1e-12)
+    assert window.t_before.t.value == pytest.approx(3.0078187151815, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "phi", "k"),
+    [("midpoint", 0.75, 0.92241229), ("start", 0.95, 1.83364275)],
+)
+def test_two_gaussians_kept_at_the_published_separation(
+    quantity: str, phi: float, k: float
+) -> None:
+    # kept = 2 phi - 1 = .5, .9; separation k is reached at 1/2 ln(|mu|^2 / k^2) for s = 1
+    window = exact_window(partial(exact_transitions, two_gaussians(10.0)))
+    assert getattr(window, quantity).t.value == pytest.approx(np.log(10.0 / k), abs=2e-8)
+    assert 2 * phi - 1 == pytest.approx({"midpoint": 0.5, "start": 0.9}[quantity])
+
+
+def test_width_is_end_minus_start_in_both_coordinates() -> None:
+    window = critical_window(symmetric_table(logistic()))
+    for axis, sign in (("t", 1), ("logsnr", -1)):
+        start, end = (getattr(getattr(window, q), axis).value for q in ("start", "end"))
+        assert getattr(window.width, axis).value == pytest.approx(sign * (end - start), abs=1e-12)
+
+
+def test_edges_of_a_logistic_curve() -> None:
+    window = critical_window(symmetric_table(logistic()))
+    for q, kept in (("start", 0.9), ("midpoint", 0.5), ("end", 0.1)):
+        exact = 2.0 - np.log(kept / (1 - kept)) / 3.0
+        assert getattr(window, q).t.value == pytest.approx(exact, abs=2e-3)
+
+
+def test_both_coordinates_are_the_same_point() -> None:
+    window = critical_window(counted(logistic(), num_sources=1500, seed=1))
+    for q in ("start", "midpoint", "end"):
+        edge = getattr(window, q)
+        assert ou_time(edge.logsnr.value) == pytest.approx(edge.t.value)
+        assert ou_time(edge.logsnr.low) == pytest.approx(edge.t.high)
+        assert ou_time(edge.logsnr.high) == pytest.approx(edge.t.low)
+
+
+def test_an_edge_beyond_the_grid_says_so() -> None:
+    early = critical_window(counted(np.full(20, 0.52), num_sources=400, seed=0), test=False)
+    assert early.start.t.value is None
+    assert "below the lowest level tried" in str(early.start.t.reason)
+    late = critical_window(counted(np.full(20, 0.99), num_sources=400, seed=0), test=False)
+    assert late.midpoint.t.value is None
+    assert "above the highest level tried" in str(late.midpoint.t.reason)
+    assert late.midpoint.t.low == pytest.approx(T[-1], abs=0.3)
+    assert late.width.t.value is None
+    assert late.width.t.reason is not None
+
+
+def test_few_sources_are_said_not_guessed() -> None:
+    window = critical_window(counted(logistic(), num_sources=4, seed=0), test=False)
+    limits = (window.end.t.low, window.end.t.high)
+    assert None in limits or limits[1] - limits[0] > 1.0
+
+
+def test_a_label_without_sources_is_an_answer_not_a_crash() -> None:
+    counts = np.zeros((3, len(T), 3), dtype=int)
+    counts[:, :, 0] = 1
+    tr = from_counts(
+        counts, [0, 0, 1], logsnr=LOGSNR, before=("a", "b", "c"), weights=(0.4, 0.3, 0.3)
+    )
+    window = critical_window(tr, test=False)
+    assert window.midpoint.t.value is None
+    assert "c" in str(window.midpoint.t.reason)
+
+
+def test_more_sources_narrow_the_interval_as_the_root() -> None:
+    def width(num: int) -> float:
+        edges = [
+            critical_window(counted(logistic(), num_sources=num, seed=s), test=False).midpoint.t
+            for s in range(8)
+        ]
+        return float(np.median([edge.high - edge.low for edge in edges]))
+
+    # the root of 16 is 4; bandwidths shrink with n^(-1/9), which gives a sixth of that back
+    assert 2.7 < width(100) / width(1600) < 4.6
+
+
+def test_relabelling_and_reordering_sources_change_nothing() -> None:
+    tr = counted(logistic(), num_sources=60, seed=2)
+    order = numpy_stream(0, "order").permutation(60)
+    again = from_counts(
+        tr.counts[order][:, :, ::-1],
+        1 - tr.source_before[order],
+        logsnr=LOGSNR,
+        before=("b", "a"),
+        weights=(0.5, 0.5),
+        sources=tr.sources[order],
+    )
+    a, b = (critical_window(x, test=False).midpoint.t for x in (tr, again))
+    assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=1e-9)
+
+
+def test_a_single_source_resamples_replicates_and_says_so() -> None:
+    tr = counted(logistic(), num_sources=2, seed=0, replicates=50)
+    one = from_counts(tr.counts[:1], [0], logsnr=LOGSNR, before=("a",), after=("a", "b"))
+    window = critical_window(one, chance=0.5, test=False)
+    assert any("single source" in note for note in window.notes)
+    assert window.midpoint.t.low < window.midpoint.t.value < window.midpoint.t.high
+
+
+def test_unknown_chance_is_refused_and_accepted_when_given() -> None:
+    tr = counted(logistic(), num_sources=50, seed=0, weights=None)
+    with pytest.raises(InputError, match="prior"):
+        critical_window(tr)
+    window = critical_window(tr, chance=0.5)
+    assert window.midpoint.t.value == pytest.approx(2.0, abs=0.5)
+    assert any("chance as given" in note for note in window.notes)
+
+
+def test_nothing_to_lose_is_refused() -> None:
+    counts = np.ones((5, len(T), 1), dtype=int)
+    tr = from_counts(counts, np.zeros(5, int), logsnr=LOGSNR, before=("a",), weights=(1.0,))
+    with pytest.raises(InputError, match="nothing to lose"):
+        critical_window(tr)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"confidence": 1.0}, "confidence"),
+        ({"criterion": "operational"}, "after"),
+        ({"criterion": "operational", "after": "z"}, "unknown label"),
+        ({"criterion": "operational", "after": "a", "epsilon": 0.0}, "epsilon"),
+        ({"criterion": "operational", "after": ["a", "b"]}, "same set"),
+        ({"criterion": "operational", "after": "a", "before": "b"}, "contain"),
+        ({"criterion": "other"}, "criterion"),
+    ],
+)
+def test_guards_fire(options: dict[str, object], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        critical_window(symmetric_table(logistic()), **options)
+
+
+def test_pointwise_limits_hold_the_exact_binomial_ones() -> None:
+    # one replicate, equal labels: the effective size is the number of sources
+    tr = counted(logistic(), num_sources=400, seed=4)
+    curve = curve_with_intervals(tr, "mean_stay")
+    from scipy.stats import binomtest
+
+    for p, low, high in zip(curve.value, curve.low, curve.high, strict=True):
+        exact = binomtest(round(p * 400), 400).proportion_ci(0.95, "exact")
+        assert (low, high) == pytest.approx((exact.low, exact.high), abs=0.012)
+
+
+def test_replicates_that_agree_add_nothing() -> None:
+    once = counted(logistic(), num_sources=100, seed=6)
+    copies = from_counts(
+        once.counts * 10, once.source_before, logsnr=LOGSNR, before=("a", "b"), weights=(0.5, 0.5)
+    )
+    a, b = (curve_with_intervals(x, "mean_stay") for x in (once, copies))
+    np.testing.assert_allclose(b.high - b.low, a.high - a.low, rtol=0.2)
+
+
+def test_cross_fitted_blur_is_not_biased_upwards() -> None:
+    # ten labels, twenty sources each, truth 0: the plug-in value has mean .28
+    g = numpy_stream(0, "blur")
+    label = np.repeat(np.arange(10), 20)
+    values, plug_in = [], []
+    for _ in range(30):
+        counts = np.zeros((200, 4, 10), dtype=int)
+        after = g.integers(0, 10, size=(200, 4))
+        counts[np.arange(200)[:, None], np.arange(4), after] = 1
+        tr = from_counts(
+            counts,
+            label,
+            logsnr=LOGSNR[:4],
+            before=[str(i) for i in range(10)],
+            weights=np.full(10, 0.1),
+        )
+        values.append(curve_with_intervals(tr, "blur", after="0").value.mean())
+        from critwin.quantities import blur
+
+        plug_in.append(blur(tr, "0").mean())
+    assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(30) + 1e-12
+    assert np.mean(plug_in) > 0.2
+
+
+def test_window_test_is_calibrated_under_a_flat_curve_and_finds_a_window() -> None:
+    p = [
+        window_test(counted(np.full(20, 0.8), num_sources=30, seed=s), num_permutations=99)
+        for s in range(60)
+    ]
+    assert np.mean([x.p_flat <= 0.05 for x in p]) < 0.15
+    assert not any(x.is_present for x in p if x.p_flat > 0.05)
+    found = window_test(counted(logistic(), num_sources=30, seed=0))
+    assert found.is_present
+    assert found.reason is None
+
+
+def test_window_test_refuses_a_featureless_curve() -> None:
+    # labels after ignore labels before, whatever the level: falls to a constant, not a window
+    tr = counted(np.full(20, 0.5), num_sources=100, seed=1)
+    answer = window_test(tr)
+    assert not answer.is_present
+    assert answer.p_chance > 0.05
+
+
+def test_comparing_a_run_with_itself_finds_nothing_and_with_a_shift_finds_it() -> None:
+    a = counted(logistic(2.0), num_sources=300, seed=1)
+    b = counted(logistic(2.4), num_sources=300, seed=2, name="y")
+    same = compare_windows(a, a)
+    assert same.midpoint.t.value == 0.0
+    assert same.midpoint.t.low <= 0.0 <= same.midpoint.t.high
+    assert same.num_shared == 300
+    shifted = compare_windows(a, b)
+    assert shifted.midpoint.t.low > 0.0
+    assert shifted.midpoint.t.covers(0.4)
+
+
+def test_json_has_no_nan_and_gives_reasons() -> None:
+    window: CriticalWindow = critical_window(counted(logistic(), num_sources=20, seed=0))
+    text = json.dumps(window.as_dict(), allow_nan=False)
+    back = json.loads(text)
+    assert set(back["midpoint"]) == {"t", "logsnr"}
+    assert back["criterion"] == "kept"
