@@ -336,7 +336,8 @@ class Denoiser:
         alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
         scale = {"vp": 1.0, "ve": 1.0 / alpha, "flow": 1.0 / (alpha + sigma)}[self._frame]
         x = (x_t if scale == 1.0 else scale * x_t).to(self._dtype)
-        level = torch.full((len(x),), *self._level(logsnr), device=x.device)
+        value, dtype = self._level(logsnr)
+        level = torch.full((len(x),), value, dtype=dtype, device=x.device)
         if self._backend == "numpy":
             arrays = [v.cpu().numpy() if isinstance(v, torch.Tensor) else v for v in condition]
             raw = self._function(x.float().cpu().numpy(), level.cpu().numpy(), *arrays)
