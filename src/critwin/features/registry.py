@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from critwin.errors import InputError
@@ -137,11 +138,13 @@ def _component(
     model: object = None,
 ) -> Feature:
     from critwin.features.component import ComponentFeature
-    from critwin.theory.mixture_files import mixture_from_toml
+    from critwin.theory.mixture_files import mixture_from_dict, mixture_from_toml
     from critwin.theory.mixtures import GaussianMixture
 
-    if isinstance(mixture, str):
+    if isinstance(mixture, str | Path):
         mixture = mixture_from_toml(mixture)
+    elif isinstance(mixture, Mapping):
+        mixture = mixture_from_dict(mixture)
     elif mixture is None:
         mixture = getattr(model, "mixture", None)
     if not isinstance(mixture, GaussianMixture):

@@ -1,0 +1,323 @@
+"""The shipped digits model: a small class-conditional diffusion model whose truth is known.
+
+A UNet that predicts v, trained with label dropout on 4,000 MNIST digits in planted colours. Its
+null label makes it unconditional, which is how digits are measured; ``"0"`` … ``"9"`` are its
+conditions. Weights are read from the package and checked against ``manifest.json``; nothing is
+fetched from anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from critwin.errors import InputError
+from critwin.models.denoiser import Denoiser
+from critwin.models.digits.data import DIGIT_LABELS, FEATURES, DigitsData, load_data
+from critwin.models.digits.dataset import DigitsDataset, Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from critwin.streams import UnitStreams
+
+__all__ = ["STEPS", "WEIGHTS", "DigitsModel", "load_digits"]
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder of the shipped weights."""
+
+STEPS = 25
+"""Network calls of a whole reversal, from pure noise, unless told otherwise."""
+
+_MANIFEST = "manifest.json"
+_UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+_SCHEDULER = "scheduler/scheduler_config.json"
+
+
+class DigitsModel:
+    """The shipped diffusion model together with the data it was trained on.
+
+    Everything about drawing, noising and denoising is the :class:`critwin.Denoiser` inside; what
+    is added is what is known: the planted law of labels, and the data set.
+
+    Attributes:
+        name: ``"digits"``.
+        denoiser: The network as a model.
+        data: All 5,000 digits, members and non-members.
+
+    Args:
+        denoiser: The network as a model.
+        data: The digits.
+        part: Which digits :meth:`dataset` offers as sources.
+    """
+
+    name = "digits"
+
+    def __init__(self, denoiser: Denoiser, data: DigitsData, *, part: Part = "members") -> None:
+        self.denoiser = denoiser
+        self.data = data
+        self._dataset = DigitsDataset(data=data, part=part)
+
+    @property
+    def levels(self) -> NDArray[np.float64] | None:
+        """The 1,000 logsnr of the training schedule, decreasing."""
+        return self.denoiser.levels
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """``(3, 28, 28)``."""
+        return self.denoiser.sample_shape
+
+    @property
+    def conditions(self) -> tuple[str, ...] | None:
+        """``"0"`` … ``"9"``; None is the null label."""
+        return self.denoiser.conditions
+
+    @property
+    def reversals(self) -> tuple[str, ...]:
+        """``"stochastic"`` first, then ``"ode"``."""
+        return self.denoiser.reversals
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, schedule, sampler, the digits and the part that is offered."""
+        digest = hashlib.sha256(f"{self.denoiser.fingerprint} {self._dataset.part}".encode())
+        for name in ("masks", *FEATURES, "is_member", "multiplicity"):
+            digest.update(np.ascontiguousarray(getattr(self.data, name)).tobytes())
+        return digest.hexdigest()[:16]
+
+    def generate(self, conditions: Sequence[str | None], streams: Sequence[UnitStreams]) -> Tensor:
+        """Draw fresh images; see :meth:`critwin.Denoiser.generate`.
+
+        Args:
+            conditions: ``"0"`` … ``"9"`` or None, a row.
+            streams: A stream a row.
+
+        Returns:
+            Images in about ``[-1, 1]``, not clipped, shape ``(N, 3, 28, 28)``.
+        """
+        return self.denoiser.generate(conditions, streams)
+
+    def noise(self, clean: Tensor, logsnr: float, streams: Sequence[UnitStreams]) -> Tensor:
+        """Noise clean images to one level; see :meth:`critwin.Denoiser.noise`.
+
+        Args:
+            clean: Shape ``(N, 3, 28, 28)``.
+            logsnr: One of ``levels``.
+            streams: A stream a row.
+
+        Returns:
+            Noisy images, same shape.
+        """
+        return self.denoiser.noise(clean, logsnr, streams)
+
+    def denoise(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "stochastic",
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """Denoise images that are at one level; see :meth:`critwin.Denoiser.denoise`.
+
+        Args:
+            noisy: Shape ``(N, 3, 28, 28)``.
+            logsnr: One of ``levels``.
+            conditions: ``"0"`` … ``"9"`` or None, a row.
+            streams: A stream a row.
+            reversal: ``"stochastic"`` or ``"ode"``.
+            steps: Network calls of the whole schedule.
+            guidance: Guidance scale.
+
+        Returns:
+            Images in about ``[-1, 1]``, not clipped, same shape.
+        """
+        return self.denoiser.denoise(
+            noisy, logsnr, conditions, streams, reversal, steps=steps, guidance=guidance
+        )
+
+    def num_evaluations(
+        self,
+        logsnr: float,
+        *,
+        steps: int | None = None,
+        reversal: str = "stochastic",
+        guidance: float | None = None,
+    ) -> int:
+        """Network calls that denoise a batch; see :meth:`critwin.Denoiser.num_evaluations`.
+
+        Args:
+            logsnr: One of ``levels``.
+            steps: Network calls of the whole schedule.
+            reversal: Either.
+            guidance: Guidance scale.
+
+        Returns:
+            The number of calls.
+        """
+        return self.denoiser.num_evaluations(
+            logsnr, steps=steps, reversal=reversal, guidance=guidance
+        )
+
+    def decode(self, clean: Tensor) -> Tensor:
+        """Images in [0, 1], clipped.
+
+        Args:
+            clean: Shape ``(N, 3, 28, 28)``.
+
+        Returns:
+            Same shape.
+        """
+        images: Tensor = self.denoiser.decode(clean)
+        return images
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the model works with them.
+
+        Args:
+            images: Shape ``(N, 3, 28, 28)``.
+
+        Returns:
+            Float32 in ``[-1, 1]``, same shape.
+        """
+        return 2.0 * images.to(torch.float32) - 1.0
+
+    def prior(self, feature: str, condition: str | None = None) -> dict[str, float] | None:
+        """Law of a feature's labels that the model was trained to draw.
+
+        Repeats count: it is the law of the training rows, not of the distinct images. A network
+        learns it only nearly; shares of generated images tell how nearly.
+
+        Args:
+            feature: ``"digit"``, ``"ink"``, ``"ground"``, or a product such as ``"ground*ink"``.
+            condition: The digit that is asked for; None: no condition.
+
+        Returns:
+            Label -> weight, summing to 1; None for any other feature.
+
+        Raises:
+            InputError: If the condition is unknown.
+        """
+        if any(part not in FEATURES for part in feature.split("*")):
+            return None
+        weight = self.data.multiplicity.astype(np.float64)
+        if condition is not None:
+            if condition not in DIGIT_LABELS:
+                raise InputError(
+                    "unknown digit", got=condition, wanted="one of " + ", ".join(DIGIT_LABELS)
+                )
+            weight = weight * (self.data.digit == DIGIT_LABELS.index(condition))
+        labels = self.data.labels(feature)
+        mass = np.bincount(self.data.label(feature), weights=weight, minlength=len(labels))
+        law = mass / mass.sum()
+        return {label: float(share) for label, share in zip(labels, law, strict=True)}
+
+    def dataset(self) -> DigitsDataset:
+        """The digits as sources, each image once; see :class:`DigitsDataset`."""
+        return self._dataset
+
+
+def load_digits(
+    *,
+    steps: int = STEPS,
+    guidance: float | None = None,
+    part: Part = "members",
+    device: str = "cpu",
+    weights: str | Path | None = None,
+) -> DigitsModel:
+    """The shipped digits model, from the files of the package.
+
+    Args:
+        steps: Network calls of a whole reversal, from pure noise.
+        guidance: Guidance scale of conditional images; None: none.
+        part: Which digits the data set offers: ``"members"``, ``"nonmembers"`` or ``"all"``.
+        device: Where the network runs.
+        weights: Another folder of weights with its own manifest, for example a checkpoint.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If a file is missing or is not the one that the manifest names, or an option
+            cannot be used.
+    """
+    folder = WEIGHTS if weights is None else Path(weights)
+    files = _verified(folder, (*_UNET, _SCHEDULER))
+    import diffusers
+
+    untyped: Any = diffusers
+    scheduler = untyped.DDPMScheduler.from_config(json.loads(files[_SCHEDULER]))
+    network = _network(json.loads(files[_UNET[0]]), files[_UNET[1]])
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError("cannot use this device", got=device, next_step=str(error)) from error
+    denoiser = Denoiser(
+        network,
+        prediction="v",
+        shape=(3, 28, 28),
+        levels=scheduler,
+        time="step",
+        conditions=DIGIT_LABELS,
+        guidance=guidance,
+        steps=steps,
+        name=DigitsModel.name,
+    )
+    return DigitsModel(denoiser, load_data(), part=part)
+
+
+def _network(config: Mapping[str, Any], weights: bytes) -> torch.nn.Module:
+    """The UNet in evaluation mode, without a draw from the global generator."""
+    import diffusers
+    from safetensors.torch import load
+
+    untyped: Any = diffusers
+    with torch.random.fork_rng(devices=[]):
+        network: torch.nn.Module = untyped.UNet2DModel.from_config(dict(config))
+    network.load_state_dict(load(weights))
+    return network.eval().requires_grad_(False)
+
+
+def _verified(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Content of files, each checked against the folder's manifest."""
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        known: Mapping[str, str] = manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "the weights of the digits model have no readable manifest",
+            got=str(folder / _MANIFEST),
+            next_step="reinstall critwin, or run training/digits/make_manifest.py",
+        ) from error
+    out = {}
+    for name in names:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise InputError(
+                "a file of the digits model cannot be read",
+                got=str(folder / name),
+                next_step="reinstall critwin",
+            ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if known.get(name) != found:
+            raise InputError(
+                f"{name} of the digits model is not the file that was shipped",
+                got=f"SHA-256 {found[:16]}…",
+                wanted=f"{str(known.get(name))[:16]}…",
+                next_step="reinstall critwin, or run training/digits/make_manifest.py if you "
+                "trained it yourself",
+            )
+        out[name] = content
+    return out
