@@ -1,0 +1,125 @@
+"""The typer application: a list of commands, one module each, and how errors end.
+
+Modules of commands import only typer at their top; what a command needs is imported when it runs,
+so that ``critwin --help`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from critwin.cli._output import printable
+from critwin.errors import CritwinError, InterruptedRunError
+
+__all__ = ["COMMANDS", "make_app", "run_app"]
+
+COMMANDS = (
+    "demo",
+    "init",
+    "run",
+    "windows",
+    "compare",
+    "report",
+    "models",
+    "features",
+    "doctor",
+    "status",
+    "verify",
+)
+"""Each is a function of the same name in a module of the same name."""
+
+
+# typer brings its own copy of click, or uses the package, depending on its version
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+_CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
+
+
+def make_app() -> typer.Typer:
+    """The application with all its commands."""
+    app = typer.Typer(
+        name="critwin",
+        help="Tells when a diffusion model makes up its mind.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name in COMMANDS:
+        module = import_module(f"critwin.cli.{name}")
+        app.command(name)(getattr(module, name))
+    return app
+
+
+def run_app(argv: Sequence[str] | None = None) -> int:
+    """Run a command and turn what it raises into an exit code.
+
+    Args:
+        argv: Arguments; those of the process unless given.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        command = typer.main.get_command(make_app())
+        result = command.main(
+            args=None if argv is None else list(argv), prog_name="critwin", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except InterruptedRunError as error:
+        _complain(str(error))
+        return 128 + error.signum
+    except CritwinError as error:
+        for line in str(error).splitlines():
+            _complain(f"error: {line}")
+        return 2
+    except _USAGE_ERROR as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stdout.write(error.format_message() + "\n")
+            return 2
+        place = context.command_path if context else "critwin"
+        _complain(f"error: {_one_line(error.format_message())} See: {place} --help")
+        return 2
+    except _CLICK_ERROR as error:
+        _complain(f"error: {_one_line(error.format_message())}")
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("stopped")
+        return 130
+    except BrokenPipeError:
+        # the reader has gone; keep Python from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        _complain("this is a bug in critwin, please report it with the lines below")
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        sys.stdout.write(f"critwin {version_of('critwin')}\n")
+        raise typer.Exit
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"critwin: {printable(line)}\n")

@@ -1,0 +1,84 @@
+"""What a run found: the window of each feature, and the headline in the report's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from critwin.runs.folder import Run
+    from critwin.windows import CriticalWindow
+
+__all__ = ["Result", "conclude", "refuse_if_empty"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+        windows: Feature -> its window.
+        reasons: Feature -> why it has none.
+        headline: The result in words.
+    """
+
+    windows: Mapping[str, CriticalWindow]
+    reasons: Mapping[str, str]
+    headline: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "headline": self.headline,
+            "windows": {name: window.as_dict() for name, window in self.windows.items()},
+            "reasons": dict(self.reasons),
+        }
+
+    def lines(self) -> list[str]:
+        """Lines for people: the headline, and why a feature has no window."""
+        lines = [self.headline] if self.windows else []
+        return lines + [f"{name}: no window: {why}" for name, why in self.reasons.items()]
+
+
+def conclude(run: Run) -> Result:
+    """Compute the window of each feature of a run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        Windows, and reasons where there is none.
+    """
+    from critwin.errors import InputError
+    from critwin.reports.headline import headline
+    from critwin.reports.order import midpoint_gaps
+    from critwin.views import transitions_from_records
+    from critwin.windows import critical_window
+
+    records = run.records()
+    windows, tables, reasons = {}, {}, {}
+    for name in records.features:
+        try:
+            tables[name] = transitions_from_records(records, name)
+            windows[name] = critical_window(tables[name])
+        except InputError as error:
+            reasons[name] = str(error)
+    gaps = midpoint_gaps({k: tables[k] for k in windows}, windows, confidence=0.95)
+    return Result(windows, reasons, headline(windows, gaps=gaps))
+
+
+def refuse_if_empty(result: Result) -> None:
+    """Leave with exit code 2 when no feature has a window; everything measured is kept.
+
+    Args:
+        result: What a run found.
+
+    Raises:
+        InputError: If there is no window at all.
+    """
+    from critwin.errors import InputError
+
+    if not result.windows:
+        name, why = next(iter(result.reasons.items()))
+        raise InputError(f"no feature has a window; {name}: {why}; what was measured is kept")

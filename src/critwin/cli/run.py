@@ -1,0 +1,177 @@
+"""``critwin run``: measure an experiment file in a run folder, or go on with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from critwin.runs.config import ExperimentFile
+    from critwin.runs.estimate import Estimate
+    from critwin.runs.executor import RunOutcome
+
+__all__ = ["run"]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="Experiment file (TOML); critwin init writes one.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; that of the file unless given.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost; write nothing.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Measure at most this many units now.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads of torch.")] = None,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure an experiment; the same command again goes on where it stopped."""
+    from critwin.runs.config import load_config
+
+    config = load_config(file)
+    if dry_run:
+        _show_estimate(config, out, threads, as_json=as_json)
+        return
+    execute(config, out=out, limit=limit, threads=threads, report=report, as_json=as_json)
+
+
+def execute(
+    config: ExperimentFile,
+    *,
+    out: Path | None,
+    limit: int | None = None,
+    threads: int | None = None,
+    report: bool = True,
+    as_json: bool = False,
+) -> None:
+    """Run an experiment file and print what came out.
+
+    Args:
+        config: The experiment file.
+        out: The run folder; that of the file unless given.
+        limit: Largest number of units to measure now.
+        threads: Threads of torch.
+        report: Whether to write the report.
+        as_json: Whether to print JSON.
+    """
+    from critwin.cli._output import note
+    from critwin.cli._progress import progress_bar
+    from critwin.runs.executor import run_experiment
+
+    with progress_bar() as progress:
+        outcome = run_experiment(
+            config, out=out, limit=limit, threads=threads, progress=progress, say=note
+        )
+    _conclude(outcome, report=report, as_json=as_json)
+
+
+def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
+    from critwin.cli._output import print_json, say
+    from critwin.cli._result import conclude, refuse_if_empty
+    from critwin.runs.folder import open_run
+
+    run = open_run(outcome.path)
+    result = conclude(run)
+    path: Path | None = None
+    if report:
+        from critwin.reports import write_report
+
+        path = write_report(outcome.path, outcome.path / "report.html")
+    facts: dict[str, Any] = {
+        "run": str(outcome.path),
+        "is_complete": outcome.is_complete,
+        "num_units": outcome.num_done,
+        "num_units_planned": outcome.num_total,
+        "num_units_new": outcome.num_new,
+        "num_invalid": outcome.num_invalid,
+        "seconds": round(outcome.seconds, 3),
+        "warnings": list(outcome.warnings),
+        **result.as_dict(),
+        "report": None if path is None else str(path),
+    }
+    if as_json:
+        print_json(facts)
+    else:
+        say(
+            f"{outcome.num_done} of {outcome.num_total} units in {str(outcome.path)!r} "
+            f"({outcome.num_new} new, {outcome.num_invalid} invalid, {outcome.seconds:.1f} s)"
+        )
+        if not outcome.is_complete:
+            say("Not complete: run the same command again to go on.")
+        for line in result.lines():
+            say(line)
+        if path is not None:
+            say(f"Report: {path}")
+    refuse_if_empty(result)
+
+
+def _show_estimate(
+    config: ExperimentFile, out: Path | None, threads: int | None, *, as_json: bool
+) -> None:
+    from critwin.cli._output import print_json, say
+    from critwin.runs.estimate import estimate_run
+    from critwin.runs.ledger import Ledger
+    from critwin.runs.prepare import prepare
+    from critwin.runs.resume import check_config, occupied_by
+
+    folder = Path(config.run.out if out is None else out)
+    info = occupied_by(folder)
+    done: set[str] = set()
+    if info is not None:
+        check_config(info["config"], config)
+        threads = int(info["num_threads"]) if threads is None else threads
+        with Ledger.read(folder) as ledger:
+            done = ledger.done()
+    estimate = estimate_run(prepare(config), done=done, threads=threads)
+    if as_json:
+        print_json(estimate.as_dict())
+    else:
+        say("\n".join(_estimate_lines(estimate)))
+
+
+def _estimate_lines(e: Estimate) -> list[str]:
+    merged = f" ({e.num_merged} more coincide after snapping)" if e.num_merged else ""
+    lines = [
+        f"units: {e.num_units} = {e.num_sources} sources x {e.num_levels} levels{merged} "
+        f"x {e.replicates} replicates; {e.num_units_left} left",
+        f"levels: t = {e.t_low:.3g} to {e.t_high:.3g}",
+        f"batches: {e.num_batches} of {e.batch_size} rows",
+        "network evaluations: "
+        + ("unknown, the model does not tell" if e.evaluations is None else f"{e.evaluations}"),
+        "time: " + ("unknown" if e.seconds is None else duration(e.seconds)) + f" ({e.measured})",
+        f"disk: {e.disk_bytes / 1e6:.1f} MB",
+        "expected 95 % interval of each midpoint, total width in t:",
+    ]
+    for feature in e.features:
+        known = "" if feature.is_chance_known else ", labels taken as equally likely"
+        lines.append(
+            f"  {feature.name}: {feature.midpoint_width:.2f} "
+            f"(chance level {feature.chance:.3f}{known})"
+        )
+    lines.append(
+        "  = 2 z sqrt(p (1 - p) / sources) / (1 - chance) * width / .8 with p = (1 + chance) / 2 "
+        "and a window of width 1 assumed"
+    )
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    Args:
+        seconds: Its length.
+
+    Returns:
+        E.g. ``"42 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 90:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

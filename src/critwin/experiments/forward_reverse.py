@@ -1,0 +1,201 @@
+"""The forward–reverse experiment in memory: noise a source, denoise it, read what survived.
+
+A run folder (:mod:`critwin.runs`) adds durability to the same plan and the same measuring, and
+nothing else.
+
+Source: Li, Karan & Chen (2025), *Blink of an eye*, sec. 3; Sclocchi, Favero & Wyart (2025), *A
+phase transition in diffusion models reveals the hierarchical nature of data*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import InputError, TooManyInvalidError
+from critwin.experiments.measuring import (
+    Context,
+    Progress,
+    execute,
+    finish,
+    iterate,
+    measure_sources,
+)
+from critwin.experiments.sources import (
+    Source,
+    SourceState,
+    dataset_of,
+    plan_dataset,
+    plan_generated,
+    plan_given,
+)
+from critwin.experiments.spec import (
+    Spec,
+    check_condition,
+    check_features,
+    choose_reversal,
+    num_evaluations,
+    plan,
+)
+from critwin.experiments.units import Unit, resolve_levels
+from critwin.records import Records, concatenate
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+
+    from critwin.features.base import Comparison, Feature
+    from critwin.models.base import Model
+
+__all__ = ["execute", "forward_reverse", "plan"]
+
+
+def forward_reverse(
+    model: str | Model,
+    features: str | Feature | Sequence[str | Feature],
+    levels: ArrayLike,
+    *,
+    unit: str = "logsnr",
+    num_sources: int | None = None,
+    sources: str | Any = "generated",
+    conditions: Sequence[str | None] = (),
+    condition: str | None = "same",
+    reversal: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    replicates: int = 1,
+    batch_size: int = 16,
+    seed: int = 0,
+    comparisons: Sequence[Comparison] = (),
+    max_invalid: float = 0.05,
+    progress: Callable[[Progress], None] | None = None,
+) -> Records:
+    """Run the forward–reverse experiment in memory.
+
+    Args:
+        model: A model, or the name of one.
+        features: Features to read, or names of them.
+        levels: Noise levels in ``unit``, in order, shape ``(L,)``.
+        unit: Unit of the levels: ``"logsnr"``, ``"t"``, ``"sigma"``, ``"alpha_bar"``, ``"flow"``.
+        num_sources: Number of sources; 48 unless given, or as many as are given.
+        sources: ``"generated"`` by the model, from its ``"dataset"``, or clean samples,
+            shape ``(S, *sample_shape)``.
+        conditions: Conditions of generated sources, dealt in turn.
+        condition: Condition of the reversal: ``"same"`` as the source's, None or ``"none"`` for
+            unconditional, or a condition.
+        reversal: How to reverse; the model's first way unless given.
+        steps: Number of steps of the whole schedule; the model's own unless given.
+        guidance: Guidance scale; the model's own unless given.
+        replicates: Fresh noise and fresh reversals of a source at a level.
+        batch_size: Number of rows of every batch.
+        seed: Seed of all random streams.
+        comparisons: Comparisons of source and result; their numbers become ``values``.
+        max_invalid: Largest share of invalid results (NaN, infinite, constant).
+        progress: Called after each batch.
+
+    Returns:
+        Records, sorted: a row per source, level and replicate.
+
+    Raises:
+        InputError: If an argument cannot be used, or a labeller's answer is not one.
+        TooManyInvalidError: If the share of invalid results is above the limit; ``records`` of
+            the error holds what was measured.
+    """
+    from critwin.features.registry import load_feature
+    from critwin.levels import to_logsnr
+    from critwin.models.registry import load_model
+
+    engine = load_model(model)
+    names = features if isinstance(features, Sequence) else [features]
+    names = [features] if isinstance(features, str) else names
+    loaded = tuple(load_feature(feature, model=engine) for feature in names)
+    check_features(loaded)
+    given = None if isinstance(sources, str) else _given(sources, engine)
+    chosen = _plan_sources(engine, sources, given, num_sources, conditions, seed)
+    requested = to_logsnr(np.atleast_1d(np.asarray(levels, dtype=np.float64)), unit)
+    spec = Spec(
+        sources=tuple(chosen),
+        levels=resolve_levels(requested, engine.levels, unit=unit),
+        reversal=choose_reversal(engine, reversal),
+        condition="none" if condition is None else condition,
+        steps=steps,
+        guidance=guidance,
+        replicates=replicates,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    for name in {spec.condition_of(s) for s in chosen} | {s.condition for s in chosen}:
+        check_condition(engine, name)
+    states: dict[str, SourceState] = {}
+    for start in range(0, len(chosen), batch_size):
+        batch = chosen[start : start + batch_size]
+        new, _ = measure_sources(batch, engine, loaded, spec, given=given)
+        states.update((state.source.name, state) for state in new)
+        if progress is not None:
+            progress(Progress("sources", len(states), len(chosen), 0, len(states), len(chosen)))
+    context = Context(
+        model=engine, features=loaded, spec=spec, states=states, comparisons=tuple(comparisons)
+    )
+    return _in_memory(plan(spec), context, max_invalid, progress)
+
+
+def _plan_sources(
+    model: Model,
+    sources: Any,
+    given: torch.Tensor | None,
+    count: int | None,
+    conditions: Sequence[str | None],
+    seed: int,
+) -> list[Source]:
+    if given is not None:
+        return plan_given(len(given) if count is None else min(count, len(given)))
+    number = 48 if count is None else count
+    if sources == "generated":
+        return plan_generated(number, [None if c == "none" else c for c in conditions])
+    if sources == "dataset":
+        return plan_dataset(number, len(dataset_of(model)), seed)
+    raise InputError(
+        "unknown sources", got=sources, wanted='"generated", "dataset", or clean samples'
+    )
+
+
+def _given(sources: Any, model: Model) -> torch.Tensor:
+    import torch
+
+    samples = torch.as_tensor(np.asarray(sources) if isinstance(sources, list) else sources)
+    if tuple(samples.shape[1:]) != tuple(model.sample_shape) or len(samples) == 0:
+        raise InputError(
+            "given sources have the wrong shape",
+            got=tuple(samples.shape),
+            wanted="(S, " + ", ".join(str(n) for n in model.sample_shape) + ") with S >= 1",
+        )
+    return samples.detach().to(device="cpu", dtype=torch.float32)
+
+
+def _in_memory(
+    units: Sequence[Unit],
+    context: Context,
+    max_invalid: float,
+    progress: Callable[[Progress], None] | None,
+) -> Records:
+    cost = {
+        unit.logsnr: float(num_evaluations(context.model, unit.logsnr, context.spec) or 1)
+        for unit in units
+    }
+    total = sum(cost[unit.logsnr] for unit in units)
+    parts: list[Records] = []
+    done = spent = bad = 0.0
+    try:
+        for measured in iterate(units, context, max_invalid=max_invalid):
+            parts.append(measured.records)
+            done += len(measured.units)
+            spent += sum(cost[unit.logsnr] for unit in measured.units)
+            bad += float(np.sum(~np.asarray(measured.records.valid)))
+            if progress is not None:
+                progress(Progress("units", int(done), len(units), int(bad), spent, total))
+    except TooManyInvalidError as error:
+        error.records = finish(concatenate(parts), context)
+        raise
+    return finish(concatenate(parts), context)

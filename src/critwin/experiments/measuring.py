@@ -1,0 +1,345 @@
+"""Measuring: sources and units in batches of one fixed shape.
+
+A batch of sources is drawn and read once; a batch of units of one level is noised, denoised,
+checked, decoded and read. Nothing here knows of files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import TooManyInvalidError
+from critwin.experiments.padding import padded_rows, padded_streams
+from critwin.experiments.priors import priors_of
+from critwin.experiments.reading import compare_batch, decode_checked, read_batch
+from critwin.experiments.sources import Source, SourceState, clean_samples
+from critwin.experiments.spec import EXPERIMENT, Spec
+from critwin.experiments.units import Unit, batches
+from critwin.records import FeatureColumns, Records, sort
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from critwin.features.base import Comparison, Feature
+    from critwin.models.base import Model
+
+__all__ = [
+    "MIN_RESULTS",
+    "Context",
+    "Measured",
+    "Progress",
+    "execute",
+    "finish",
+    "iterate",
+    "measure",
+    "measure_sources",
+    "planted_columns",
+    "provenance",
+]
+
+MIN_RESULTS = 50
+"""Number of results from which the share of invalid ones is held against the limit."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Context:
+    """What a batch of units needs beside the units.
+
+    Attributes:
+        model: The model.
+        features: The features.
+        spec: The plan's choices.
+        states: The sources, drawn and read, by name.
+        comparisons: Comparisons of source and result.
+    """
+
+    model: Model
+    features: tuple[Feature, ...]
+    spec: Spec
+    states: Mapping[str, SourceState]
+    comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Results of one batch.
+
+    Attributes:
+        units: The units, in the order of the rows.
+        records: One row a unit.
+        samples: Decoded results, one a unit, NaN where invalid.
+    """
+
+    units: tuple[Unit, ...]
+    records: Records
+    samples: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an experiment is.
+
+    Attributes:
+        phase: ``"sources"`` or ``"units"``.
+        num_done: Number of sources or units done.
+        num_total: Number of sources or units in all.
+        num_invalid: Number of invalid results.
+        cost_done: Cost of what is done: network evaluations if the model tells, else units.
+        cost_total: Cost of everything.
+    """
+
+    phase: str
+    num_done: int
+    num_total: int
+    num_invalid: int
+    cost_done: float
+    cost_total: float
+
+
+def measure_sources(
+    sources: Sequence[Source],
+    model: Model,
+    features: Sequence[Feature],
+    spec: Spec,
+    *,
+    given: torch.Tensor | None = None,
+) -> tuple[list[SourceState], torch.Tensor]:
+    """Draw one batch of sources and read every feature off them, once.
+
+    Args:
+        sources: At most ``spec.batch_size`` sources.
+        model: The model.
+        features: The features.
+        spec: The choices.
+        given: Samples given in memory, shape ``(S, *sample_shape)``.
+
+    Returns:
+        A state per source, and the decoded sources (NaN where invalid).
+
+    Raises:
+        InputError: If sources cannot be had, or a labeller's answer is not one.
+    """
+    import torch
+
+    num = len(sources)
+    with torch.no_grad():
+        clean, planted = clean_samples(
+            model, sources, seed=spec.seed, batch_size=spec.batch_size, given=given
+        )
+        rows = padded_rows(num, spec.batch_size)
+        decoded, is_valid = decode_checked(model, clean[rows])
+        readings = read_batch(features, decoded, num)
+    states = []
+    for row, source in enumerate(sources):
+        before = {}
+        for name, reading in readings.items():
+            probs = None if reading.probs is None else tuple(reading.probs[row].tolist())
+            values = {key: float(value[row]) for key, value in reading.values.items()}
+            before[name] = (int(reading.indices[row]), probs, values)
+        states.append(
+            SourceState(
+                source=source,
+                clean=clean[row],
+                is_valid=bool(is_valid[row]),
+                planted=planted[row],
+                before=before,
+            )
+        )
+    return states, decoded[:num]
+
+
+def execute(batch: Sequence[Unit], context: Context) -> Records:
+    """Measure a batch of units of one level; see :func:`measure`.
+
+    Args:
+        batch: Units of one effective level, at most ``batch_size`` of them.
+        context: Model, features, choices and sources.
+
+    Returns:
+        Records, one row a unit, in the order of the batch.
+    """
+    return measure(batch, context).records
+
+
+def measure(batch: Sequence[Unit], context: Context) -> Measured:
+    """Noise, denoise, decode and read a batch of units of one level.
+
+    The model always sees ``batch_size`` rows, so a unit's result has the same bits whichever
+    units share its batch.
+
+    Args:
+        batch: Units of one effective level, at most ``batch_size`` of them.
+        context: Model, features, choices and sources.
+
+    Returns:
+        Records, one row a unit, in the order of the batch, and the decoded results.
+
+    Raises:
+        InputError: If a labeller's answer is not one.
+    """
+    import torch
+
+    spec, model, num = context.spec, context.model, len(batch)
+    rows = padded_rows(num, spec.batch_size)
+    states = [context.states[unit.source] for unit in batch]
+    logsnr = batch[0].logsnr
+    conditions = [batch[i].condition for i in rows]
+    streams = padded_streams(
+        [(u.source, u.requested_logsnr, u.replicate) for u in batch], spec.batch_size, spec.seed
+    )
+    options: dict[str, Any] = {}
+    if spec.steps is not None:
+        options["steps"] = spec.steps
+    if spec.guidance is not None:
+        options["guidance"] = spec.guidance
+    with torch.no_grad():
+        clean = torch.stack(
+            [s.clean if s.is_valid else torch.zeros_like(s.clean) for s in states]
+        )[rows]
+        noisy = model.noise(clean, logsnr, streams)
+        result = model.denoise(
+            noisy, logsnr, conditions, streams, reversal=spec.reversal, **options
+        )
+        bad = torch.tensor([not states[i].is_valid for i in rows])
+        if bool(bad.any()):  # an invalid source has no results
+            result = result.clone()
+            result[bad.to(result.device)] = float("nan")
+        samples, is_valid = decode_checked(model, result)
+        readings = read_batch(context.features, samples, num)
+        values: Mapping[str, NDArray[np.float64]] = {}
+        if context.comparisons:
+            source_samples, _ = decode_checked(model, clean)
+            values = compare_batch(context.comparisons, source_samples, samples, num)
+    records = Records(
+        source=np.array([u.source for u in batch], dtype=np.str_),
+        logsnr=np.array([u.logsnr for u in batch]),
+        requested_logsnr=np.array([u.requested_logsnr for u in batch]),
+        replicate=np.array([u.replicate for u in batch], dtype=np.int64),
+        experiment=np.array([u.experiment for u in batch], dtype=np.str_),
+        condition=np.array([u.condition or "" for u in batch], dtype=np.str_),
+        reversal=np.full(num, spec.reversal),
+        valid=is_valid[:num],
+        features={
+            feature.name: _columns(feature, states, readings[feature.name])
+            for feature in context.features
+        },
+        planted=planted_columns(states),
+        values=values,
+    )
+    return Measured(tuple(batch), records, samples[:num])
+
+
+def iterate(
+    units: Iterable[Unit],
+    context: Context,
+    *,
+    max_invalid: float,
+    num_done: int = 0,
+    num_invalid: int = 0,
+) -> Iterator[Measured]:
+    """Measure units batch by batch; stop when too many results are invalid.
+
+    Args:
+        units: Units to measure.
+        context: Model, features, choices and sources.
+        max_invalid: Largest share of invalid results.
+        num_done: Number of results that exist already.
+        num_invalid: Number of invalid ones among them.
+
+    Yields:
+        Results of each batch. What was yielded is the caller's before anything is raised.
+
+    Raises:
+        TooManyInvalidError: From 50 results on, or at the end, if the share is above the limit.
+    """
+
+    def check(least: int) -> None:
+        if num_done >= least and num_invalid > max_invalid * num_done:
+            raise TooManyInvalidError(num_invalid, num_done, limit=max_invalid)
+
+    check(MIN_RESULTS)
+    for batch in batches(units, context.spec.batch_size):
+        measured = measure(batch, context)
+        num_done += len(batch)
+        num_invalid += int(np.sum(~measured.records.column("valid")))
+        yield measured
+        check(MIN_RESULTS)
+    check(1)
+
+
+def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
+    """What is known of a whole experiment: priors, and where the rows come from.
+
+    Args:
+        context: Model, features, choices and sources.
+
+    Returns:
+        Priors and attributes of its Records.
+    """
+    spec, model = context.spec, context.model
+    states = [context.states[s.name] for s in spec.sources if s.name in context.states]
+    priors, estimated = priors_of(model, context.features, states, spec.condition_of)
+    attrs: dict[str, Any] = {
+        "model": str(model.name),
+        "model_fingerprint": str(model.fingerprint),
+        "experiment": EXPERIMENT,
+        "sources": spec.sources[0].kind,
+        "seed": spec.seed,
+        "batch_size": spec.batch_size,
+        "steps": spec.steps,
+        "guidance": spec.guidance,
+        "is_prior_estimated": bool(estimated),
+        "estimated_priors": json.dumps(estimated),
+        "num_sources_invalid": sum(not state.is_valid for state in states),
+    }
+    return priors, attrs
+
+
+def finish(records: Records, context: Context) -> Records:
+    """Sort records and add their provenance.
+
+    Args:
+        records: Rows of an experiment.
+        context: Model, features, choices and sources.
+
+    Returns:
+        The records of a finished (or interrupted) experiment.
+    """
+    priors, attrs = provenance(context)
+    return replace(sort(records), priors=priors, attrs=attrs)
+
+
+def planted_columns(states: Sequence[SourceState]) -> dict[str, Any]:
+    """Columns of the planted truth of some sources; ``""`` where one lacks a name.
+
+    Args:
+        states: Sources, one a row.
+
+    Returns:
+        Name -> strings, shape ``(N,)``.
+    """
+    names = sorted({name for state in states for name in state.planted})
+    return {
+        name: np.array([state.planted.get(name, "") for state in states], dtype=np.str_)
+        for name in names
+    }
+
+
+def _columns(feature: Feature, states: Sequence[SourceState], after: Any) -> FeatureColumns:
+    before = [state.before[feature.name] for state in states]
+    has_probs = after.probs is not None
+    return FeatureColumns(
+        labels=feature.labels,
+        before=np.array([index for index, _, _ in before], dtype=np.int64),
+        after=after.indices,
+        before_probs=np.array([probs for _, probs, _ in before]) if has_probs else None,
+        after_probs=after.probs,
+        before_values={k: np.array([values[k] for _, _, values in before]) for k in after.values},
+        after_values=after.values,
+    )

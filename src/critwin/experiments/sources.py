@@ -1,0 +1,317 @@
+"""Sources: the clean samples that are noised and denoised, and what was read off each once.
+
+A source has a name that its random streams carry, so a larger number of sources keeps the
+smaller number's sources. Sources are drawn from the model (one stream each), taken from the
+model's data set (a prefix of a seeded permutation), read from a folder of images, or given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import InputError
+from critwin.streams import numpy_stream, seed_of
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from critwin.models.base import Model
+
+__all__ = [
+    "Source",
+    "SourceState",
+    "clean_samples",
+    "dataset_of",
+    "plan_dataset",
+    "plan_generated",
+    "plan_given",
+    "plan_images",
+]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A source of a plan, before it is drawn.
+
+    Attributes:
+        name: Its name; part of the key of its units.
+        index: Its position in the plan.
+        kind: ``"generated"``, ``"dataset"``, ``"images"`` or ``"given"``.
+        condition: Condition under which it is generated; None is unconditional.
+        item: Index into the data set or the given samples.
+        path: File of an image.
+    """
+
+    name: str
+    index: int
+    kind: str
+    condition: str | None = None
+    item: int = -1
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SourceState:
+    """A source that has been drawn and read.
+
+    Attributes:
+        source: The source.
+        clean: The clean sample, float32 on the CPU, the model's sample shape.
+        is_valid: Whether it is finite and not constant.
+        planted: Known truth about it, name -> value.
+        before: Per feature: label index, label probabilities or None, named numbers.
+    """
+
+    source: Source
+    clean: torch.Tensor
+    is_valid: bool
+    planted: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, tuple[int, tuple[float, ...] | None, Mapping[str, float]]] = field(
+        default_factory=dict
+    )
+
+
+def plan_generated(count: int, conditions: Sequence[str | None] = ()) -> list[Source]:
+    """Sources that the model generates, conditions dealt in turn.
+
+    Args:
+        count: Number of sources, at least 1.
+        conditions: Conditions; unconditional if empty.
+
+    Returns:
+        Sources ``s000000``, ``s000001``, …
+
+    Raises:
+        InputError: If there is no source.
+    """
+    _check_count(count)
+    deal: Sequence[str | None] = conditions or [None]
+    return [
+        Source(name=f"s{i:06d}", index=i, kind="generated", condition=deal[i % len(deal)])
+        for i in range(count)
+    ]
+
+
+def plan_dataset(count: int, size: int, seed: int) -> list[Source]:
+    """Distinct items of a data set, chosen by a named stream.
+
+    Args:
+        count: Number of sources, at least 1.
+        size: Number of items of the data set.
+        seed: Seed of the run.
+
+    Returns:
+        The first ``count`` items of a seeded permutation, named after their item: ``d000123``.
+
+    Raises:
+        InputError: If there is no source, or the data set is too small.
+    """
+    _check_count(count)
+    if count > size:
+        raise InputError(
+            "more sources than the data set has items", got=count, wanted=f"at most {size}"
+        )
+    items = numpy_stream(seed, "sources", "dataset").permutation(size)[:count]
+    return [
+        Source(name=f"d{int(item):06d}", index=i, kind="dataset", item=int(item))
+        for i, item in enumerate(items)
+    ]
+
+
+def plan_images(count: int, folder: str | Path, seed: int) -> list[Source]:
+    """Images of a folder (PNG, JPEG), in an order fixed by the seed and their names.
+
+    Args:
+        count: Number of sources, at least 1.
+        folder: The folder; files in folders below it are not read.
+        seed: Seed of the run.
+
+    Returns:
+        Sources named after their files. A file that is added later moves no other one's stream.
+
+    Raises:
+        InputError: If the folder cannot be read, or has too few images.
+    """
+    _check_count(count)
+    try:
+        files = [f for f in Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise InputError(
+            "cannot read the folder of images",
+            got=f"{folder} ({error.strerror})",
+            wanted="a folder with PNG or JPEG files",
+        ) from error
+    if len(files) < count:
+        raise InputError(
+            "more sources than images in the folder",
+            got=count,
+            wanted=f"at most {len(files)}, the PNG and JPEG files in {folder}",
+        )
+    files.sort(key=lambda f: seed_of(seed, "sources", "images", f.name))
+    return [
+        Source(name=f"f:{_text(file)}", index=i, kind="images", path=str(file))
+        for i, file in enumerate(files[:count])
+    ]
+
+
+def plan_given(count: int) -> list[Source]:
+    """Samples given in memory, named ``x000000``, ``x000001``, … in their order.
+
+    Args:
+        count: Number of samples, at least 1.
+
+    Returns:
+        The sources.
+
+    Raises:
+        InputError: If there is none.
+    """
+    _check_count(count)
+    return [Source(name=f"x{i:06d}", index=i, kind="given", item=i) for i in range(count)]
+
+
+def clean_samples(
+    model: Model,
+    sources: Sequence[Source],
+    *,
+    seed: int,
+    batch_size: int,
+    given: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, list[dict[str, str]]]:
+    """Draw or read one batch of sources, all of one kind.
+
+    Args:
+        model: The model.
+        sources: At most ``batch_size`` sources.
+        seed: Seed of the run.
+        batch_size: Number of rows of the batch that the model sees.
+        given: Samples given in memory, shape ``(S, *sample_shape)``.
+
+    Returns:
+        Clean samples, float32 on the CPU, shape ``(N, *sample_shape)`` for N sources, and the
+        planted truth of each.
+
+    Raises:
+        InputError: If an image cannot be read or does not fit the model.
+    """
+    import torch
+
+    from critwin.experiments.padding import padded_rows, padded_streams
+
+    kind = sources[0].kind
+    none: list[dict[str, str]] = [{} for _ in sources]
+    if kind == "generated":
+        rows = padded_rows(len(sources), batch_size)
+        streams = padded_streams([(s.name, None, 0) for s in sources], batch_size, seed)
+        clean = model.generate([sources[i].condition for i in rows], streams)
+        planted = none
+    elif kind == "dataset":
+        clean, planted = _items(model, [s.item for s in sources])
+    elif kind == "images":
+        clean = _encoded(model, [str(s.path) for s in sources], batch_size)
+        planted = none
+    else:
+        assert given is not None  # "given" is planned from given samples only
+        clean, planted = given[[s.item for s in sources]], none
+    clean = torch.as_tensor(clean).detach().to(device="cpu", dtype=torch.float32)
+    clean = clean[: len(sources)]
+    wanted = (len(sources), *model.sample_shape)
+    if tuple(clean.shape) != wanted:
+        raise InputError(
+            "sources have the wrong shape", got=tuple(clean.shape), wanted=str(wanted)
+        )
+    return clean.contiguous(), planted
+
+
+def dataset_of(model: Model) -> Any:
+    """The model's data set.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its data set.
+
+    Raises:
+        InputError: If it has none.
+    """
+    make = getattr(model, "dataset", None)
+    data = make() if callable(make) else make
+    if data is None:
+        raise InputError(
+            f"model {model.name!r} has no data set",
+            wanted="a model that brings one",
+            next_step='use sources of kind "generated" or "images"',
+        )
+    return data
+
+
+def _items(model: Model, items: list[int]) -> tuple[Any, list[dict[str, str]]]:
+    data = dataset_of(model)
+    planted = {str(k): np.asarray(v) for k, v in getattr(data, "planted", {}).items()}
+    return data.clean(items), [{k: str(v[i]) for k, v in planted.items()} for i in items]
+
+
+def _encoded(model: Model, paths: list[str], batch_size: int) -> Any:
+    """Images through the model's encoder, at the fixed shape."""
+    import torch
+
+    from critwin.experiments.padding import padded_rows
+
+    encode = getattr(model, "encode", None)
+    if not callable(encode):
+        raise InputError(
+            f"model {model.name!r} cannot take images as sources",
+            wanted="a model with an encoder",
+            next_step='use sources of kind "generated" or "dataset"',
+        )
+    shape = tuple(model.decode(torch.zeros((1, *model.sample_shape))).shape[1:])
+    images = np.stack([_read_image(path, shape) for path in paths])
+    return encode(torch.from_numpy(images[padded_rows(len(paths), batch_size)]))
+
+
+def _read_image(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """One image in ``[0, 1]``, shape ``(C, H, W)``; refused unless it has that size."""
+    from PIL import Image
+
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise InputError("the model does not make images", got=f"samples of shape {shape}")
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            if image.size != (width, height):
+                raise InputError(
+                    f"image {Path(path).name!r} has the wrong size",
+                    got=f"{image.size[0]} x {image.size[1]} pixels",
+                    wanted=f"{width} x {height}",
+                )
+            mode = "L" if channels == 1 else "RGB"
+            pixels = np.asarray(image.convert(mode), dtype=np.float32) / np.float32(255)
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        raise InputError(
+            f"cannot read image {Path(path).name!r}",
+            got=f"{type(error).__name__}: {error}",
+            wanted="a PNG or JPEG file",
+        ) from error
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _text(file: Path) -> str:
+    """The file's name as text that any store accepts."""
+    return os.fsencode(file.name).decode("utf-8", "backslashreplace")
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise InputError("no sources", got=count, wanted="at least 1 source")

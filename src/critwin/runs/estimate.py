@@ -1,0 +1,242 @@
+"""What a run will cost and how sharp it will be, before it is started.
+
+Expected interval of a midpoint: near the midpoint the mean stay is about half way between the
+chance level c and 1, ``p = (1 + c) / 2``. With S sources its standard error is at most
+``sqrt(p (1 - p) / S)`` (replicates of a source are not independent, so they are not counted).
+``kept`` divides that by ``1 - c``, and a curve that falls from .9 to .1 over a width w has the
+slope ``.8 / w``, so the interval's total width in OU time is about
+``2 z sqrt(p (1 - p) / S) / (1 - c) * w / .8`` with ``w = 1`` assumed. Neighbouring levels, which
+sharpen the estimate, are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from critwin.experiments.measuring import Context, measure, measure_sources
+from critwin.experiments.priors import priors_of
+from critwin.experiments.spec import Spec, num_evaluations, plan
+from critwin.experiments.units import batches
+from critwin.levels import ou_time
+from critwin.runs.prepare import Prepared, spec_of, use_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["Estimate", "FeatureEstimate", "estimate_run", "midpoint_width"]
+
+ASSUMED_WIDTH = 1.0
+"""Width of a window that is assumed for the expected intervals, OU time."""
+
+_BYTES_PER_UNIT = 400  # measured: row, index and JSON of one feature
+_BYTES_PER_PIXEL = 2.0  # PNG of noisy colour images compresses little
+
+
+@dataclass(frozen=True)
+class FeatureEstimate:
+    """What to expect of one feature.
+
+    Attributes:
+        name: Its name.
+        chance: Chance level; that of equally likely labels if the prior is unknown.
+        is_chance_known: Whether the model told its prior.
+        midpoint_width: Expected total width of the 95 % interval of the midpoint, OU time.
+    """
+
+    name: str
+    chance: float
+    is_chance_known: bool
+    midpoint_width: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost.
+
+    Attributes:
+        num_sources: Sources.
+        num_levels: Levels after snapping and merging.
+        num_merged: Requested levels that coincide with another one.
+        replicates: Replicates.
+        num_units: Units.
+        num_units_left: Units that are not measured yet.
+        num_batches: Batches that are left, each of ``batch_size`` rows.
+        batch_size: Rows of a batch.
+        evaluations: Network evaluations of single rows that are left, padding included; None if
+            the model does not tell.
+        seconds: Time that is left, from one measured batch; None if nothing was measured.
+        measured: What the time rests on.
+        disk_bytes: Size of the finished run folder.
+        t_low: Smallest OU time.
+        t_high: Largest OU time.
+        features: What to expect of each feature.
+    """
+
+    num_sources: int
+    num_levels: int
+    num_merged: int
+    replicates: int
+    num_units: int
+    num_units_left: int
+    num_batches: int
+    batch_size: int
+    evaluations: int | None
+    seconds: float | None
+    measured: str
+    disk_bytes: int
+    t_low: float
+    t_high: float
+    features: tuple[FeatureEstimate, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def midpoint_width(chance: float, num_sources: int, *, z: float = 1.959964) -> float:
+    """Expected total width of a midpoint's interval, OU time; the formula heads this module.
+
+    Args:
+        chance: Chance level of the feature, below 1.
+        num_sources: Number of sources.
+        z: Normal quantile of the interval.
+
+    Returns:
+        The width.
+    """
+    p = 0.5 * (1.0 + chance)
+    error = math.sqrt(p * (1.0 - p) / num_sources) / (1.0 - chance)
+    return 2.0 * z * error * ASSUMED_WIDTH / 0.8
+
+
+def estimate_run(
+    prepared: Prepared,
+    *,
+    done: Collection[str] = (),
+    threads: int | None = None,
+) -> Estimate:
+    """Estimate a run; one batch of sources and one of units are measured, and thrown away.
+
+    Args:
+        prepared: The loaded experiment file.
+        done: Keys of units that are measured already.
+        threads: Number of threads of torch.
+
+    Returns:
+        The estimate.
+    """
+    spec = spec_of(prepared)
+    units = plan(spec)
+    left = [unit for unit in units if unit.key not in done]
+    groups = list(batches(left, spec.batch_size))
+    cost = {
+        level.effective: num_evaluations(prepared.model, level.effective, spec)
+        for level in spec.levels
+    }
+    evaluations = None
+    if all(value is not None for value in cost.values()):
+        evaluations = sum((cost[group[0].logsnr] or 0) * spec.batch_size for group in groups)
+    seconds, text, num_pixels = (
+        _measured(prepared, spec, cost, threads) if groups else (0.0, "nothing is left", 0)
+    )
+    total = None
+    if seconds is not None and groups:
+        first = cost[spec.levels[0].effective] or 1
+        total = sum(seconds * (cost[group[0].logsnr] or 1) / first for group in groups)
+    times = ou_time([level.effective for level in spec.levels])
+    num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
+    per_row = _BYTES_PER_UNIT + 150 * sum(1 + len(f.labels) / 5 for f in prepared.features)
+    clean = 4 * math.prod(prepared.model.sample_shape)
+    return Estimate(
+        num_sources=len(spec.sources),
+        num_levels=len(spec.levels),
+        num_merged=_num_requested(prepared) - len(spec.levels),
+        replicates=spec.replicates,
+        num_units=len(units),
+        num_units_left=len(left),
+        num_batches=len(groups),
+        batch_size=spec.batch_size,
+        evaluations=evaluations,
+        seconds=0.0 if not groups else total,
+        measured=text,
+        disk_bytes=int(
+            len(units) * per_row
+            + len(spec.sources) * (clean + per_row)
+            + num_images * num_pixels * _BYTES_PER_PIXEL
+            + 100_000
+        ),
+        t_low=float(times.min()),
+        t_high=float(times.max()),
+        features=_features(prepared, spec),
+    )
+
+
+def _measured(
+    prepared: Prepared, spec: Spec, cost: dict[float, int | None], threads: int | None
+) -> tuple[float, str, int]:
+    """Seconds of one batch at the level that needs the fewest evaluations, and pixels an image."""
+    with use_threads(threads):
+        states, samples = measure_sources(
+            spec.sources[: spec.batch_size], prepared.model, prepared.features, spec
+        )
+        context = Context(
+            model=prepared.model,
+            features=prepared.features,
+            spec=spec,
+            states={state.source.name: state for state in states},
+            comparisons=prepared.comparisons,
+        )
+        level = spec.levels[0]
+        batch = [
+            unit
+            for unit in plan(spec)
+            if unit.logsnr == level.effective and unit.source in context.states
+        ][: spec.batch_size]
+        best = math.inf
+        for _ in range(2):  # the first batch also pays for starting up
+            begun = time.perf_counter()
+            measure(batch, context)
+            best = min(best, time.perf_counter() - begun)
+    known = all(value is not None for value in cost.values())
+    text = (
+        f"one batch of {spec.batch_size} rows at t = {float(ou_time(level.effective)):.3g}, "
+        "the cheapest level, took "
+        + f"{best:.2g} s; "
+        + ("the others are scaled by their network evaluations" if known else "others as long")
+    )
+    is_image = samples.ndim == 4 and samples.shape[1] in (1, 3)
+    return best, text, int(math.prod(samples.shape[1:])) if is_image else 0
+
+
+def _features(prepared: Prepared, spec: Spec) -> tuple[FeatureEstimate, ...]:
+    known, _ = priors_of(
+        prepared.model,
+        prepared.features,
+        [],
+        spec.condition_of,
+        conditions={spec.condition_of(source) for source in spec.sources},
+    )
+    found = []
+    for feature in prepared.features:
+        prior = known.get(feature.name)
+        weights = [1 / len(feature.labels)] * len(feature.labels)
+        if prior is not None:
+            weights = [w / sum(prior.values()) for w in prior.values()]
+        chance = min(sum(w * w for w in weights), 0.99)
+        found.append(
+            FeatureEstimate(
+                feature.name,
+                chance,
+                prior is not None,
+                midpoint_width(chance, len(spec.sources)),
+            )
+        )
+    return tuple(found)
+
+
+def _num_requested(prepared: Prepared) -> int:
+    section = prepared.config.levels
+    return len(section.values) if section.values is not None else int(section.count or 0)

@@ -1,0 +1,376 @@
+"""Running an experiment file in a run folder: the experiment's own code, made durable.
+
+The loop knows nothing of noise or features: it asks the experiment for batches, commits each one,
+and stops between two. What is in the ledger is never computed again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import InterruptedRunError, RunFolderError
+from critwin.experiments.measuring import (
+    Context,
+    Measured,
+    Progress,
+    iterate,
+    measure_sources,
+    provenance,
+)
+from critwin.experiments.sources import Source, SourceState
+from critwin.experiments.spec import Spec, num_evaluations, plan
+from critwin.experiments.units import Unit
+from critwin.runs.config import ExperimentFile, digest_of, frozen_part
+from critwin.runs.files import (
+    MANIFEST_NAME,
+    digest_bytes,
+    image_path,
+    png,
+    remove_unused,
+    write_atomic,
+)
+from critwin.runs.folder import seal, write_info
+from critwin.runs.ledger import FileRow, Ledger
+from critwin.runs.lock import locked
+from critwin.runs.prepare import Prepared, identity, prepare, spec_of, use_threads
+from critwin.runs.resume import check_config, check_identity, occupied_by
+from critwin.runs.signals import DroppedBatch, Stop, stop_on_signals
+
+if TYPE_CHECKING:
+    from critwin.features.base import Comparison, Feature
+    from critwin.models.base import Model
+
+__all__ = ["RunOutcome", "run_experiment"]
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What one call of :func:`run_experiment` did.
+
+    Attributes:
+        path: The run folder.
+        num_new: Units measured by this call.
+        num_done: Units that have a row now.
+        num_total: Units of the plan.
+        num_invalid: Invalid results among them.
+        seconds: How long this call took.
+        warnings: Lines that the user should see.
+    """
+
+    path: Path
+    num_new: int
+    num_done: int
+    num_total: int
+    num_invalid: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every unit of the plan has a row."""
+        return self.num_done >= self.num_total
+
+
+def run_experiment(
+    config: ExperimentFile,
+    *,
+    out: str | Path | None = None,
+    model: Model | None = None,
+    features: Sequence[Feature] | None = None,
+    comparisons: Sequence[Comparison] = (),
+    limit: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> RunOutcome:
+    """Run an experiment file, or go on with it where its folder left off.
+
+    Args:
+        config: The experiment file.
+        out: The run folder; that of the file unless given.
+        model: A model to use instead of loading the named one.
+        features: Features to use instead of loading the named ones.
+        comparisons: Comparisons of source and result; not part of the experiment file.
+        limit: Largest number of units to measure now.
+        threads: Number of threads of torch; those of the folder, else torch's own, unless given.
+        progress: Called after each batch.
+        say: Called with lines that the user should see at once.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InputError: If something asked for cannot be used; a new folder is removed again.
+        RunFolderError: If the folder is occupied, locked, changed, damaged or not writable.
+        TooManyInvalidError: If too many results are invalid; what was measured is kept.
+        InterruptedRunError: If a signal stopped the run; what was measured is kept.
+    """
+    begun = time.monotonic()
+    tell = say or (lambda line: None)
+    folder = Path(config.run.out if out is None else out)
+    info = occupied_by(folder)
+    grown = [] if info is None else check_config(info["config"], config)
+    if info is not None and threads is None:
+        threads = int(info["num_threads"])
+    with use_threads(threads) as num_threads:
+        prepared = prepare(config, model=model, features=features, comparisons=comparisons)
+        now = identity(prepared, num_threads)
+        warnings = [] if info is None else check_identity(info, now)
+        for line in warnings:
+            tell(f"warning: {line}")
+        _make(folder)
+        is_new, session = info is None, _Session(folder, prepared, limit, progress, tell)
+        try:
+            with locked(folder):
+                if is_new and occupied_by(folder) is not None:
+                    raise RunFolderError(
+                        "another process has just started a run there",
+                        got=str(folder),
+                        next_step="run the same command again to go on with it",
+                    )
+                try:
+                    info = _info(info, prepared, now, grown)
+                    write_info(folder, info)
+                    outcome = session.run(warnings)
+                except BaseException:
+                    if is_new and not session.has_rows:
+                        remove_unused(folder)
+                    raise
+        except BaseException:
+            if is_new and not session.has_rows:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+    return RunOutcome(**{**outcome, "seconds": time.monotonic() - begun})
+
+
+class _Session:
+    """One process at work on a locked run folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        prepared: Prepared,
+        limit: int | None,
+        progress: Callable[[Progress], None] | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._prepared = prepared
+        self._limit = limit
+        self._progress = progress or (lambda state: None)
+        self._say = say
+        self._num_new = 0
+        self.has_rows = False
+
+    def run(self, warnings: Sequence[str]) -> dict[str, Any]:
+        (self._folder / MANIFEST_NAME).unlink(missing_ok=True)
+        is_sound = False
+        try:
+            with Ledger.create(self._folder) as ledger, stop_on_signals(self._say) as stop:
+                self.has_rows = ledger.counts()["num_sources"] > 0
+                if not ledger.is_wal:
+                    warnings = [*warnings, "the file system has no write-ahead log for SQLite"]
+                try:
+                    outcome = self._measure(ledger, stop, warnings)
+                    is_sound = True
+                except RunFolderError:
+                    raise  # the disk: leave everything as it is
+                except BaseException:
+                    is_sound = True
+                    raise
+        finally:
+            if is_sound and self.has_rows:
+                with suppress(RunFolderError, OSError):
+                    seal(self._folder)
+        return outcome
+
+    def _measure(self, ledger: Ledger, stop: Stop, warnings: Sequence[str]) -> dict[str, Any]:
+        spec = spec_of(self._prepared, ledger.requested_levels())
+        units = plan(spec)
+        total = len(units)
+        try:
+            states = self._sources(ledger, stop, spec)
+            context = Context(
+                model=self._prepared.model,
+                features=self._prepared.features,
+                spec=spec,
+                states=states,
+                comparisons=self._prepared.comparisons,
+            )
+            priors, attrs = provenance(context)
+            ledger.set_meta(priors=priors, attrs=attrs, warnings=list(warnings), num_units=total)
+            self._units(ledger, stop, context, units)
+        except DroppedBatch:
+            assert stop.signum is not None
+        if stop.signum is not None:
+            done = ledger.counts()["num_units"]
+            raise InterruptedRunError(
+                f"stopped: {done} of {total} units are measured and kept in "
+                f"{str(self._folder)!r}; run the same command again to go on",
+                signum=stop.signum,
+            )
+        counts = ledger.counts()
+        return {
+            "path": self._folder,
+            "num_new": self._num_new,
+            "num_done": counts["num_units"],
+            "num_total": total,
+            "num_invalid": counts["num_invalid"],
+            "warnings": tuple(warnings),
+        }
+
+    def _sources(self, ledger: Ledger, stop: Stop, spec: Spec) -> dict[str, SourceState]:
+        """Sources from the ledger; those it lacks are drawn, read and added."""
+        import torch
+
+        states: dict[str, SourceState] = {}
+        planned = {source.name: source for source in spec.sources}
+        shape = tuple(self._prepared.model.sample_shape)
+        for row in ledger.sources():
+            if row["name"] in planned:
+                clean = torch.from_numpy(row["clean"].astype(np.float32)).reshape(shape)
+                states[row["name"]] = SourceState(
+                    source=planned[row["name"]],
+                    clean=clean,
+                    is_valid=row["is_valid"],
+                    planted=row["planted"],
+                    before=row["before"],
+                )
+        missing = [source for source in spec.sources if source.name not in states]
+        size = spec.batch_size
+        for start in range(0, len(missing), size):
+            if stop.is_asked():
+                break
+            begun = time.monotonic()
+            batch = missing[start : start + size]
+            new, samples = measure_sources(
+                batch, self._prepared.model, self._prepared.features, spec
+            )
+            files = self._images([s.source for s in new], [s.is_valid for s in new], samples)
+            ledger.add_sources(
+                new, seconds=time.monotonic() - begun, finished=time.time(), files=files
+            )
+            self.has_rows = True
+            states.update((state.source.name, state) for state in new)
+            done, num = len(states), len(spec.sources)
+            self._progress(Progress("sources", done, num, 0, done, num))
+        return states
+
+    def _units(self, ledger: Ledger, stop: Stop, context: Context, units: Sequence[Unit]) -> None:
+        """Measure the units that have no row yet."""
+        if stop.is_asked():
+            return
+        done = ledger.done()
+        counts = ledger.counts()
+        cost = {
+            unit.logsnr: float(num_evaluations(context.model, unit.logsnr, context.spec) or 1)
+            for unit in units
+        }
+        total = sum(cost[unit.logsnr] for unit in units)
+        todo = [unit for unit in units if unit.key not in done]
+        spent = total - sum(cost[unit.logsnr] for unit in todo)
+        num_done, num_invalid = counts["num_units"], counts["num_invalid"]
+        todo = todo if self._limit is None else todo[: self._limit]
+        self._progress(Progress("units", num_done, len(units), num_invalid, spent, total))
+        begun = time.monotonic()
+        for measured in iterate(
+            todo,
+            context,
+            max_invalid=self._prepared.config.run.max_invalid,
+            num_done=num_done,
+            num_invalid=num_invalid,
+        ):
+            files = self._result_images(measured)
+            ledger.add_results(
+                measured, seconds=time.monotonic() - begun, finished=time.time(), files=files
+            )
+            num = len(measured.units)
+            self._num_new += num
+            num_done += num
+            num_invalid += int(np.sum(~np.asarray(measured.records.valid)))
+            spent += num * cost[measured.units[0].logsnr]
+            self._progress(Progress("units", num_done, len(units), num_invalid, spent, total))
+            if stop.is_asked():
+                return
+            begun = time.monotonic()
+
+    def _result_images(self, measured: Measured) -> list[FileRow]:
+        kept = self._prepared.config.run.images
+        rows = [
+            row
+            for row, unit in enumerate(measured.units)
+            if unit.source_index < kept and unit.replicate == 0
+        ]
+        if not rows:
+            return []
+        valid = np.asarray(measured.records.valid)
+        return [
+            file
+            for row in rows
+            if valid[row]
+            for file in self._image(measured.samples[row], measured.units[row])
+        ]
+
+    def _images(
+        self, sources: Sequence[Source], valid: Sequence[bool], samples: Any
+    ) -> list[FileRow]:
+        kept = self._prepared.config.run.images
+        return [
+            file
+            for source, is_valid, sample in zip(sources, valid, samples, strict=True)
+            if source.index < kept and is_valid
+            for file in self._image(sample, source)
+        ]
+
+    def _image(self, sample: Any, owner: Source | Unit) -> list[FileRow]:
+        """Write one image; points and samples of many channels have none."""
+        if sample.ndim != 3 or sample.shape[0] not in (1, 3):
+            return []
+        if isinstance(owner, Unit):
+            source, level = owner.source, owner.logsnr
+            path = image_path(source, owner.requested_logsnr)
+        else:
+            source, level = owner.name, None
+            path = image_path(source, None)
+        data = png(sample)
+        write_atomic(self._folder / path, data)
+        return [(path, digest_bytes(data), len(data), source, level)]
+
+
+def _info(
+    old: dict[str, Any] | None, prepared: Prepared, now: dict[str, Any], grown: Sequence[str]
+) -> dict[str, Any]:
+    """What ``run.json`` says from now on."""
+    config = prepared.config.as_dict()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    first = {"schema": 1, "created": moment, **now, "history": []} if old is None else dict(old)
+    history = list(first.get("history", []))
+    if grown:
+        history.append({"when": moment, "grown": list(grown)})
+    del config["run"]["out"]
+    return {
+        **first,
+        "history": history,
+        "config": config,
+        "config_digest": digest_of(frozen_part(config)),
+    }
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            "cannot make the run folder",
+            got=f"{folder} ({error.strerror})",
+            next_step="choose another `out`",
+        ) from error

@@ -1,0 +1,198 @@
+"""An experiment file made concrete: model and features loaded, sources and levels worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from critwin.errors import ConfigError, InputError, MissingExtraError, RunFolderError
+from critwin.experiments.sources import dataset_of, plan_dataset, plan_generated, plan_images
+from critwin.experiments.spec import Spec, check_condition, check_features, choose_reversal
+from critwin.experiments.units import resolve_levels
+from critwin.runs.config import ExperimentFile
+from critwin.runs.folder import environment
+from critwin.runs.resume import requested_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from critwin.features.base import Comparison, Feature
+    from critwin.models.base import Model
+
+__all__ = ["Prepared", "identity", "prepare", "spec_of", "use_threads"]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An experiment file whose names have been looked up; nothing has been computed or written.
+
+    Attributes:
+        config: The experiment file.
+        model: The model.
+        features: The features.
+        comparisons: Comparisons of source and result.
+    """
+
+    config: ExperimentFile
+    model: Model
+    features: tuple[Feature, ...]
+    comparisons: tuple[Comparison, ...] = field(default=())
+
+
+def prepare(
+    config: ExperimentFile,
+    *,
+    model: Model | None = None,
+    features: Sequence[Feature] | None = None,
+    comparisons: Sequence[Comparison] = (),
+) -> Prepared:
+    """Load the model and the features of an experiment file and check what it asks of them.
+
+    Args:
+        config: The experiment file.
+        model: A model to use instead of loading the named one.
+        features: Features to use instead of loading the named ones.
+        comparisons: Comparisons of source and result.
+
+    Returns:
+        The loaded parts.
+
+    Raises:
+        InputError: If a name, an option, a condition or a level cannot be used.
+    """
+    with _located("model"):
+        if model is None:
+            from critwin.models.registry import load_model
+
+            model = load_model(config.model.name, **config.model.options)
+    loaded = []
+    if features is None:
+        from critwin.features.registry import load_feature
+
+        for index, section in enumerate(config.feature):
+            with _located(f"feature.{index}"):
+                loaded.append(load_feature(section.name, model=model, **section.options))
+    with _located("feature"):
+        check_features(loaded if features is None else features)
+    prepared = Prepared(
+        config, model, tuple(loaded if features is None else features), tuple(comparisons)
+    )
+    spec_of(prepared)
+    return prepared
+
+
+def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
+    """The choices of an experiment file, with its sources and levels worked out.
+
+    Args:
+        prepared: The loaded experiment file.
+        measured: Requested levels that are measured already.
+
+    Returns:
+        The spec.
+
+    Raises:
+        InputError: If a condition, a level or the sources cannot be used.
+    """
+    config, model = prepared.config, prepared.model
+    section = config.sources
+    with _located("sources"):
+        if section.kind == "generated":
+            conditions = [None if c == "none" else c for c in section.conditions]
+            for name in conditions:
+                check_condition(model, name)
+            sources = plan_generated(section.count, conditions)
+        elif section.kind == "dataset":
+            sources = plan_dataset(section.count, len(dataset_of(model)), config.run.seed)
+        else:
+            sources = plan_images(section.count, str(section.path), config.run.seed)
+    with _located("levels"):
+        levels = resolve_levels(
+            requested_levels(config.levels),
+            model.levels,
+            unit=config.levels.unit,
+            measured=measured,
+        )
+    with _located("denoise"):
+        reversal = choose_reversal(model, config.denoise.reversal)
+        if config.denoise.condition not in ("same", "none"):
+            check_condition(model, config.denoise.condition)
+    return Spec(
+        sources=tuple(sources),
+        levels=levels,
+        reversal=reversal,
+        condition=config.denoise.condition,
+        steps=config.denoise.steps,
+        guidance=config.denoise.guidance,
+        replicates=config.experiment.replicates,
+        batch_size=config.run.batch_size,
+        seed=config.run.seed,
+    )
+
+
+@contextmanager
+def use_threads(threads: int | None) -> Iterator[int]:
+    """Set the number of torch's threads inside the block; the bits of a result depend on it.
+
+    Args:
+        threads: The number; torch's own if None.
+
+    Yields:
+        The number in use.
+    """
+    import torch
+
+    old = torch.get_num_threads()
+    if threads is not None and threads != old:
+        torch.set_num_threads(threads)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        if torch.get_num_threads() != old:
+            torch.set_num_threads(old)
+
+
+def identity(prepared: Prepared, num_threads: int) -> dict[str, Any]:
+    """What a run is measured with: fingerprints, streams, threads, versions.
+
+    Args:
+        prepared: The loaded experiment file.
+        num_threads: Number of threads of torch.
+
+    Returns:
+        Plain values for ``run.json``.
+    """
+    from critwin.streams import canary
+
+    return {
+        "model": {
+            "name": str(prepared.model.name),
+            "fingerprint": str(prepared.model.fingerprint),
+        },
+        "features": [
+            {"name": f.name, "labels": list(f.labels), "fingerprint": str(f.fingerprint)}
+            for f in prepared.features
+        ],
+        "reversal": choose_reversal(prepared.model, prepared.config.denoise.reversal),
+        "canary": canary(),
+        "num_threads": num_threads,
+        "comparisons": [
+            {"name": c.name, "fingerprint": str(c.fingerprint)} for c in prepared.comparisons
+        ],
+        **environment(),
+    }
+
+
+@contextmanager
+def _located(key: str) -> Iterator[None]:
+    """Name the section of the experiment file in front of an error that it causes."""
+    try:
+        yield
+    except InputError as error:
+        if isinstance(error, ConfigError | RunFolderError | MissingExtraError):
+            raise
+        raise ConfigError(
+            key, error.what, got=error.got, wanted=error.wanted, next_step=error.next_step
+        ) from error

@@ -1,0 +1,197 @@
+"""Going on with a run folder: what may grow, what may not change, what only warns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin.errors import RunFolderError
+from critwin.experiments.units import same_level
+from critwin.levels import from_logsnr, grid, to_logsnr
+from critwin.runs.config import ExperimentFile, LevelsSection, frozen_part, parse_config
+from critwin.runs.files import MANIFEST_NAME
+from critwin.runs.folder import RUN_NAME, read_info
+from critwin.runs.ledger import LEDGER_NAME
+from critwin.runs.lock import LOCK_NAME
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["check_config", "check_identity", "occupied_by", "requested_levels"]
+
+_OURS = {RUN_NAME, LOCK_NAME, LEDGER_NAME, MANIFEST_NAME, "experiment.toml"}
+
+
+def requested_levels(section: LevelsSection) -> NDArray[np.float64]:
+    """Requested levels of an experiment file.
+
+    Args:
+        section: Section ``[levels]``.
+
+    Returns:
+        The logsnr, in the order of the file, shape ``(L,)``.
+
+    Raises:
+        InputError: If a level is out of range for its unit.
+    """
+    if section.values is not None:
+        return to_logsnr(np.array(section.values), section.unit)
+    assert section.start is not None  # the section was checked
+    assert section.stop is not None
+    assert section.count is not None
+    return grid(section.start, section.stop, section.count, unit=section.unit)
+
+
+def occupied_by(folder: Path) -> dict[str, Any] | None:
+    """The run that a folder holds already.
+
+    Args:
+        folder: The folder of a run; it need not exist.
+
+    Returns:
+        Its ``run.json``; None if the folder is free.
+
+    Raises:
+        RunFolderError: If it is a file, or holds something else.
+    """
+    if folder.is_file():
+        raise RunFolderError(
+            "the run folder is a file", got=str(folder), next_step="choose another `out`"
+        )
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunFolderError(
+            "cannot use the run folder",
+            got=f"{folder} ({error.strerror})",
+            next_step="choose another `out`",
+        ) from error
+    info = read_info(folder)
+    strange = sorted(n for n in names if not _is_ours(n))
+    if info is None and strange:
+        raise RunFolderError(
+            f"the folder {str(folder)!r} holds something else",
+            got=", ".join(strange[:3]) + (", …" if len(strange) > 3 else ""),
+            wanted="a new or empty folder, or a run to go on with",
+            next_step="choose another `out`",
+        )
+    return info
+
+
+def check_config(old: Mapping[str, Any], new: ExperimentFile) -> list[str]:
+    """Compare an experiment file with the one a run was started with.
+
+    Args:
+        old: The config in ``run.json``.
+        new: The experiment file.
+
+    Returns:
+        What has grown, one line each.
+
+    Raises:
+        RunFolderError: If a change can change numbers, or leaves out what is measured.
+    """
+    now = new.as_dict()
+    changed = list(_differences(frozen_part(old), frozen_part(now)))
+    grown = []
+    for section, key in (("sources", "count"), ("experiment", "replicates")):
+        before, after = old[section][key], now[section][key]
+        if after < before:
+            changed.append(f"{section}.{key}: {before} -> {after} (it may only grow)")
+        elif after > before:
+            grown.append(f"{section}.{key}: {before} -> {after}")
+    had = requested_levels(parse_config(old).levels).tolist()
+    has = requested_levels(new.levels).tolist()
+    if lost := [a for a in had if not any(same_level(a, b) for b in has)]:
+        shown = from_logsnr(np.array(lost[:3]), new.levels.unit)
+        text = ", ".join(f"{new.levels.unit} = {value:.6g}" for value in shown)
+        changed.append(
+            f"levels: {len(lost)} measured ones are left out ({text}; they may only grow)"
+        )
+    elif len(has) > len(had):
+        grown.append(f"levels: {len(had)} -> {len(has)}")
+    if changed:
+        raise RunFolderError(
+            "the run folder holds a run with other settings",
+            got="; ".join(changed),
+            wanted="the settings it was started with",
+            next_step="restore them, or choose another `out`",
+        )
+    return grown
+
+
+def check_identity(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Compare what a run was started on with what it would go on with.
+
+    Args:
+        old: ``run.json``.
+        now: The same entries for this process.
+
+    Returns:
+        Warnings, one line each: versions and platform that differ.
+
+    Raises:
+        RunFolderError: If the model, a feature, the random streams or the threads differ.
+    """
+    changed = []
+    for name, what in (("model", "model"), ("canary", "random streams of torch")):
+        if old[name] != now[name]:
+            changed.append(f"{what}: {_text(old[name])} -> {_text(now[name])}")
+    for before, after in zip(old["features"], now["features"], strict=True):
+        if before != after:
+            changed.append(f"feature {before['name']!r}: {_text(before)} -> {_text(after)}")
+    for name in ("num_threads", "reversal", "comparisons"):
+        if old[name] != now[name]:
+            changed.append(f"{name}: {old[name]} -> {now[name]}")
+    if changed:
+        raise RunFolderError(
+            "the run folder was measured with something else",
+            got="; ".join(changed),
+            wanted="the same, or the rows would not belong together",
+            next_step="restore it, or choose another `out`",
+        )
+    warnings = [
+        f"going on with another version: {line}"
+        for line in _differences(old["versions"], now["versions"])
+    ]
+    if old["platform"] != now["platform"]:
+        warnings.append(f"going on on another platform: {old['platform']} -> {now['platform']}")
+    return warnings
+
+
+def _is_ours(name: str) -> bool:
+    bare = name.removeprefix(".").removesuffix(".tmp")
+    for ending in ("-wal", "-shm", "-journal"):
+        bare = bare.removesuffix(ending)
+    return bare in _OURS
+
+
+def _differences(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Lines ``key: old -> new`` of what differs in nested plain values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{place}.{key}".lstrip("."))
+    elif _is_list(old) and _is_list(new) and len(old) == len(new):
+        for index, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(a, b, f"{place}.{index}")
+    elif old != new or type(old) is not type(new):
+        yield f"{place}: {_text(old)} -> {_text(new)}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        if set(value) == {"name", "fingerprint"}:
+            return f"{value['name']} {value['fingerprint']}"
+        if "labels" in value:
+            return f"{value['fingerprint']} with labels {', '.join(value['labels'])}"
+    text = "not given" if value is None else str(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -1,0 +1,179 @@
+import copy
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from critwin.errors import ConfigError
+from critwin.runs.config import ExperimentFile, digest_of, frozen_part, load_config, parse_config
+
+BASE: dict[str, Any] = {
+    "model": {"name": "digits"},
+    "levels": {"from": 0.2, "to": 5, "count": 20},
+    "feature": [{"name": "ink"}],
+}
+
+
+def change(place: str, value: Any) -> dict[str, Any]:
+    """The base file with one entry set (or, for None, taken away)."""
+    raw = copy.deepcopy(BASE)
+    section, _, key = place.partition(".")
+    if key:
+        raw.setdefault(section, {})[key] = value
+    elif value is None:
+        raw.pop(section)
+    else:
+        raw[section] = value
+    return raw
+
+
+def test_a_small_file_is_filled_up_with_defaults() -> None:
+    config = parse_config(BASE)
+    assert config.run.seed == 0
+    assert config.as_dict()["levels"] == {"unit": "t", "from": 0.2, "to": 5.0, "count": 20}
+    assert parse_config(config.as_dict()) == config
+
+
+def test_options_of_models_and_features_pass_through() -> None:
+    raw = change("model.file", "m.toml")
+    raw["feature"] = [{"name": "component", "groups": {"low": ["a", "b"]}, "draw": True}]
+    config = parse_config(raw)
+    assert config.model.options == {"file": "m.toml"}
+    assert config.feature[0].options == {"groups": {"low": ["a", "b"]}, "draw": True}
+    assert parse_config(config.as_dict()).as_dict() == config.as_dict()
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("run.sed", 1, r"run\.sed: unknown key: wanted one of .*; did you mean 'seed'\?"),
+    ("run.seed", 1.5, r"run\.seed: not valid: got 1\.5; wanted a whole number"),
+    ("run.seed", True, r"run\.seed: not valid: got True"),
+    ("run.seed", -1, r"run\.seed: out of range: got -1; wanted at least 0"),
+    ("run.batch_size", 0, r"run\.batch_size: out of range"),
+    ("run.max_invalid", 1.5, r"run\.max_invalid: out of range: got 1\.5; wanted at most 1"),
+    ("run.out", "", r"run\.out: empty"),
+    ("run.out", "a\x1b[2Jb", r"run\.out: wanted text without control characters"),
+    ("run", 3, r"run: not valid: got 3; wanted a table"),
+    ("model", None, r"model: missing: wanted a section \[model\]"),
+    ("model", {}, r"model\.name: missing"),
+    ("model.x", datetime.date(2026, 1, 1), r"model\.x: wanted finite numbers, text"),
+    ("model.x", float("nan"), r"model\.x: wanted finite numbers"),
+    ("model.x", [1, [float("inf")]], r"model\.x: wanted finite numbers"),
+    ("feature", None, r"feature: missing: wanted at least one section"),
+    ("feature", [], r"feature: empty; wanted at least one section"),
+    ("feature", {"name": "ink"}, r"feature: not valid: got dict; wanted a list"),
+    ("feature", [{"nam": "ink"}], r"feature\.0\.name: missing"),
+    ("feature", [{"name": "ink"}, {"name": 3}], r"feature\.1\.name: not valid: got 3"),
+    ("sources.kind", "image", r"sources\.kind: .*did you mean 'images'\?"),
+    ("sources.kind", "images", r"sources\.path: images need a folder"),
+    ("sources.path", "x", r"sources\.path: only images have a folder"),
+    ("sources.count", 0, r"sources\.count: out of range: got 0; wanted at least 1"),
+    ("sources.count", "many", r"sources\.count: not valid: got many; wanted a whole number"),
+    ("sources.conditions", "seven", r"sources\.conditions: not valid: got seven; wanted a list"),
+    ("sources.conditions", [7], r"sources\.conditions\.0: not valid: got 7; wanted text"),
+    ("levels", None, r"levels: missing: wanted a section \[levels\]"),
+    ("levels", {}, r"levels\.from: missing; wanted values, or from, to and count"),
+    ("levels", {"from": 1.0, "count": 3}, r"levels\.to: missing"),
+    ("levels", {"values": []}, r"levels\.values: no levels"),
+    ("levels", {"values": ["a"]}, r"levels\.values\.0: not valid: got a; wanted a number"),
+    ("levels", {"values": [float("nan")]}, r"levels\.values\.0: not valid: got nan"),
+    ("levels.values", [1, 2], r"levels\.from: values and a grid were both given"),
+    (
+        "levels.unit",
+        "tt",
+        r"levels\.unit: not one of the choices: got tt; wanted one of logsnr, t",
+    ),
+    ("levels.count", 1, r"levels\.count: out of range: got 1; wanted at least 2"),
+    ("levels.from", float("inf"), r"levels\.from: not valid: got inf; wanted a finite number"),
+    ("denoise.steps", 0, r"denoise\.steps: out of range"),
+    ("denoise.guidance", "strong", r"denoise\.guidance: not valid: got strong; wanted a number"),
+    ("experiment.name", "clone", r"experiment\.name: .*got clone; wanted forward_reverse"),
+    ("experiment.replicates", 0, r"experiment\.replicates: out of range"),
+    ("lvels", {}, r"lvels: unknown key: .*did you mean 'levels'\?"),
+    ("a\x1b[2J", 1, r"a\[2J: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "words"), BAD)
+def test_a_bad_entry_is_named_in_one_line(place: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\A{words}") as caught:
+        parse_config(change(place, value))
+    assert "\n" not in str(caught.value)
+    assert all(c.isprintable() for c in str(caught.value))
+
+
+def test_every_problem_has_its_line() -> None:
+    raw = change("run.seed", -1)
+    raw["run"]["sed"] = 2
+    raw["sources"] = {"count": "x"}
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["run.seed", "run.sed", "sources.count"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[run\n", "is not valid TOML: got Expected"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"x = " + b"[" * 50_000, "is not valid TOML"),
+        (b"a = 1\na = 2\n", "is not valid TOML"),
+        (b"#" * 1_000_001, "too large"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, text: bytes, words: str) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(text)
+    begun = time.perf_counter()
+    with pytest.raises(ConfigError, match=words):
+        load_config(file)
+    assert time.perf_counter() - begun < 10
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*No such file.*critwin init writes one"):
+        load_config(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(
+        '[model]\nname = "digits"\n[levels]\nvalues = [1, 2.5]\n[[feature]]\nname = "ink"\n'
+    )
+    assert load_config(file).levels.values == (1.0, 2.5)
+
+
+FREE = {
+    "run.out": "elsewhere",
+    "run.max_invalid": 0.5,
+    "run.images": 3,
+    "sources.count": 49,
+    "experiment.replicates": 2,
+    "levels.count": 21,
+}
+FIXED: dict[str, Any] = {
+    "run.seed": 1,
+    "run.batch_size": 17,
+    "model.name": "other",
+    "model.option": 1,
+    "sources.kind": "dataset",
+    "sources.conditions": ["a"],
+    "denoise.condition": "none",
+    "denoise.reversal": "ode",
+    "denoise.steps": 7,
+    "denoise.guidance": 2.0,
+    "feature": [{"name": "digit"}],
+}
+
+
+@pytest.mark.parametrize("place", [*FREE, *FIXED])
+def test_the_digest_changes_with_exactly_what_can_change_numbers(place: str) -> None:
+    def digest(config: ExperimentFile) -> str:
+        return digest_of(frozen_part(config.as_dict()))
+
+    changed = parse_config(change(place, (FREE | FIXED)[place]))
+    assert (digest(changed) == digest(parse_config(BASE))) == (place in FREE)
