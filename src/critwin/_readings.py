@@ -32,12 +32,16 @@ class TooFewSourcesError(InputError):
 
 def stay_curve(tr: Transitions, labels: Sequence[int]) -> SampledCurve:
     """``C[A, A]`` for a set A of indices into ``tr.before``."""
-    columns = [int(tr.before_in_after[i]) for i in labels]
-    value = label_set_row(tr, list(labels))[:, columns].sum(axis=1)
+    return set_curve(tr, labels, [int(tr.before_in_after[i]) for i in labels])
+
+
+def set_curve(tr: Transitions, rows: Sequence[int], columns: Sequence[int]) -> SampledCurve:
+    """``C[A, E]`` for sets of indices, A into ``tr.before`` and E into ``tr.after``."""
+    value = label_set_row(tr, list(rows))[:, list(columns)].sum(axis=1)
     law = np.zeros(len(tr.before))
-    law[list(labels)] = 1.0 if tr.weights is None else tr.weights[list(labels)]
+    law[list(rows)] = 1.0 if tr.weights is None else tr.weights[list(rows)]
     hit = np.zeros((len(tr.before), len(tr.after)))
-    hit[np.ix_(list(labels), columns)] = 1.0
+    hit[np.ix_(list(rows), list(columns))] = 1.0
     return _proportion_curve(tr, value, law / law.sum(), hit)
 
 
