@@ -91,7 +91,7 @@ def simulate(
     seed: int,
     reversal: str = "posterior",
     replicates: int = 1,
-    steps: int = 64,
+    steps: int = 40,
     shuffled_level: int | None = None,
 ) -> Transitions:
     """One experiment; ``shuffled_level`` plants a bug: labels after are shuffled there."""

@@ -34,3 +34,18 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
 def test_python_blocks_parse(page: Path) -> None:
     for block in BLOCK.findall(page.read_text(encoding="utf-8")):
         ast.parse(block)
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if BLOCK.search(page.read_text("utf-8"))], ids=name_of
+)
+def test_python_blocks_run_and_print_what_they_say(
+    page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    namespace: dict[str, object] = {}
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    for block in blocks:
+        exec(compile(block, name_of(page), "exec"), namespace)  # blocks of a page go on
+    printed = capsys.readouterr().out
+    for said in re.findall(r"^print\(.*\)  # (.*)$", "".join(blocks), flags=re.MULTILINE):
+        assert said in printed
