@@ -93,3 +93,12 @@ def test_images_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         clean_samples(ToyImages(), sources, seed=0, batch_size=2)
     with pytest.raises(InputError, match="cannot take images"):
         clean_samples(ToyPoints(), sources, seed=0, batch_size=2)
+
+
+def test_strata_are_dealt_in_turn_and_prefixes_stay() -> None:
+    strata = np.array(["a"] * 30 + ["b"] * 8 + ["c"] * 2)
+    few = plan_dataset(6, 40, seed=3, strata=strata)
+    assert sorted(strata[source.item] for source in few) == ["a", "a", "b", "b", "c", "c"]
+    every = plan_dataset(40, 40, seed=3, strata=strata)
+    assert every[:6] == few
+    assert sorted(source.item for source in every) == list(range(40))

@@ -155,7 +155,9 @@ def _plan_sources(
     if sources == "generated":
         return plan_generated(number, [None if c == "none" else c for c in conditions])
     if sources == "dataset":
-        return plan_dataset(number, len(dataset_of(model)), seed)
+        dataset = dataset_of(model)
+        strata = getattr(dataset, "strata", None)
+        return plan_dataset(number, len(dataset), seed, strata=strata)
     raise InputError(
         "unknown sources", got=sources, wanted='"generated", "dataset", or clean samples'
     )

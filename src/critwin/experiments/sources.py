@@ -101,13 +101,17 @@ def plan_generated(count: int, conditions: Sequence[str | None] = ()) -> list[So
     ]
 
 
-def plan_dataset(count: int, size: int, seed: int) -> list[Source]:
+def plan_dataset(
+    count: int, size: int, seed: int, *, strata: NDArray[np.str_] | None = None
+) -> list[Source]:
     """Distinct items of a data set, chosen by a named stream.
 
     Args:
         count: Number of sources, at least 1.
         size: Number of items of the data set.
         seed: Seed of the run.
+        strata: Stratum of every item, shape ``(size,)``: strata are then dealt in turn, so that
+            few sources already hold some of each. The data set's ``strata``, if it has one.
 
     Returns:
         The first ``count`` items of a seeded permutation, named after their item: ``d000123``.
@@ -120,11 +124,23 @@ def plan_dataset(count: int, size: int, seed: int) -> list[Source]:
         raise InputError(
             "more sources than the data set has items", got=count, wanted=f"at most {size}"
         )
-    items = numpy_stream(seed, "sources", "dataset").permutation(size)[:count]
+    items = numpy_stream(seed, "sources", "dataset").permutation(size)
+    if strata is not None:
+        items = items[np.argsort(_rank_within(strata[items]), kind="stable")]
+    items = items[:count]
     return [
         Source(name=f"d{int(item):06d}", index=i, kind="dataset", item=int(item))
         for i, item in enumerate(items)
     ]
+
+
+def _rank_within(strata: NDArray[np.str_]) -> NDArray[np.int64]:
+    """How many items of the same stratum stand before each, shape ``(size,)``."""
+    rank = np.zeros(len(strata), dtype=np.int64)
+    for name in np.unique(strata):
+        rows = np.flatnonzero(strata == name)
+        rank[rows] = np.arange(len(rows))
+    return rank
 
 
 def plan_images(count: int, folder: str | Path, seed: int) -> list[Source]:

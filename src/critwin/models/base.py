@@ -139,6 +139,9 @@ class Dataset(Protocol):
 
     Attributes:
         planted: Name -> value of every item, text, shape ``(len,)``.
+
+    A data set may also have ``strata``, text of shape ``(len,)``: sources are then dealt over
+    them in turn.
     """
 
     @property

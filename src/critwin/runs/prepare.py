@@ -105,7 +105,13 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
                 check_condition(model, name)
             sources = plan_generated(section.count, conditions)
         elif section.kind == "dataset":
-            sources = plan_dataset(section.count, len(dataset_of(model)), config.run.seed)
+            dataset = dataset_of(model)
+            sources = plan_dataset(
+                section.count,
+                len(dataset),
+                config.run.seed,
+                strata=getattr(dataset, "strata", None),
+            )
         else:
             sources = plan_images(section.count, str(section.path), config.run.seed)
     with _located("levels"):

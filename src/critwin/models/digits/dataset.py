@@ -80,6 +80,11 @@ class DigitsDataset:
         }
         return labels | {name: value.astype(np.str_) for name, value in plain.items()}
 
+    @property
+    def strata(self) -> NDArray[np.str_]:
+        """The digit of every item: sources are dealt over the ten digits in turn."""
+        return self.planted["digit"]
+
     def clean(self, items: Sequence[int]) -> torch.Tensor:
         """Clean images as the model works with them.
 
