@@ -78,17 +78,23 @@ def mixture_from_dict(raw: Mapping[str, Any]) -> GaussianMixture:
                 wanted=f"{len(means[0])} numbers, as in component[0]",
             )
     covariances, kind = _covariances(tables, len(means[0]))
+    weights = _all_or_none(tables, "weight", _weight)
+    names = _all_or_none(tables, "name", _name)
     try:
         return GaussianMixture(
-            weights=_all_or_none(tables, "weight", _weight),
+            weights=weights,
             means=means,
             covariances=covariances,
-            names=_all_or_none(tables, "name", _name),
+            names=names,
             covariance_kind=kind,
         )
-    except InputError as error:
+    except InputError as error:  # each entry was checked; what is left is the sum of weights
         raise ConfigError(
-            "component", error.what, got=error.got, wanted=error.wanted, next_step=error.next_step
+            "component.weight",
+            error.what,
+            got=error.got,
+            wanted=error.wanted,
+            next_step=error.next_step,
         ) from error
 
 
