@@ -244,8 +244,8 @@ def _cross_fitted(
         )
     parts = []
     for held_out in range(num_folds):
-        chosen = (_steadied(_signed_rows(tr, sign, fold != held_out)) > 0) * 1.0
-        parts.append(_difference_curve(tr, sign, chosen, fold == held_out, factor))
+        is_more = _steadied(_signed_rows(tr, sign, fold != held_out)) > 0
+        parts.append(_difference_curve(tr, sign, is_more * 1.0, fold == held_out, factor))
     influences = [part.influence for part in parts if part.influence is not None]
     num_sources = len(tr.sources)
     extra: NDArray[np.float64] = np.sqrt(

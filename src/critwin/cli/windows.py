@@ -141,7 +141,7 @@ def _lines(found: Overview) -> list[str]:
     for name in sorted(found.is_chance_unknown):
         for curve in found.curves.get(name, ()):
             lines.append(f"{name}: share kept, as counted")
-            cells = [("  t", "logsnr", "kept", "low", "high")]
+            cells: list[tuple[str, ...]] = [("  t", "logsnr", "kept", "low", "high")]
             cells += [
                 (f"  {_number(row[0])}", *map(_number, row[1:]))
                 for row in zip(
