@@ -245,7 +245,7 @@ def _cross_fitted(
     parts = []
     for held_out in range(num_folds):
         is_more = _steadied(_signed_rows(tr, sign, fold != held_out)) > 0
-        parts.append(_difference_curve(tr, sign, is_more * 1.0, fold == held_out, factor))
+        parts.append(_difference_curve(tr, sign, is_more.astype(float), fold == held_out, factor))
     influences = [part.influence for part in parts if part.influence is not None]
     num_sources = len(tr.sources)
     extra: NDArray[np.float64] = np.sqrt(
