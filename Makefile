@@ -43,7 +43,7 @@ test: $(STAMP)-test
 	@echo "coverage: $$($(BIN)/python -m coverage report --format=total) %"
 
 validate: $(STAMP)-test
-	$(BIN)/python -m pytest -q -m validate
+	CRITWIN_RESULTS=benchmarks/results $(BIN)/python -m pytest -q -m validate
 
 lint: $(STAMP)-lint
 	$(BIN)/ruff check .

@@ -9,7 +9,8 @@ from scipy import stats
 
 from critwin.certificates import tv_lower_bounds
 from critwin.errors import InputError
-from critwin.transitions import Transitions, from_counts, merge
+from critwin.reshaping import merge
+from critwin.transitions import Transitions, from_counts
 
 TRIALS = 150
 

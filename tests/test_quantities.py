@@ -20,7 +20,8 @@ from critwin.quantities import (
     nested,
     stay,
 )
-from critwin.transitions import Transitions, from_counts, merge
+from critwin.reshaping import merge
+from critwin.transitions import Transitions, from_counts
 from strategies import exact_tables
 
 # 1-D mixture, means (-8, -4, 6, 8), sd (1, .5, .7, 1.2), at OU time 1.5; computed independently

@@ -10,16 +10,8 @@ from hypothesis import strategies as st
 
 from critwin.errors import InputError
 from critwin.levels import ou_time
-from critwin.transitions import (
-    ABSTAINED,
-    Transitions,
-    from_counts,
-    label_set_row,
-    merge,
-    require_weights,
-    select_levels,
-    with_abstentions,
-)
+from critwin.reshaping import merge, select_levels, with_abstentions
+from critwin.transitions import ABSTAINED, Transitions, from_counts, label_set_row, require_weights
 from strategies import counted_tables, exact_tables
 
 PROBS = [[[0.9, 0.1], [0.2, 0.8]], [[0.6, 0.4], [0.5, 0.5]]]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from critwin.errors import InputError
 from critwin.records import FeatureColumns, Records, concatenate, select
-from critwin.transitions import merge
+from critwin.reshaping import merge
 from critwin.views import binned, product, transitions_from_records
 
 GROUND = ("dark", "light")

@@ -24,7 +24,8 @@ from scipy import stats
 from critwin._readings import set_curve
 from critwin.errors import InputError
 from critwin.estimates import plain
-from critwin.transitions import label_set_row, with_abstentions
+from critwin.reshaping import with_abstentions
+from critwin.transitions import label_set_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,8 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.records import ABSTAIN, FeatureColumns, Records, select
-from critwin.transitions import Transitions, from_counts, merge
+from critwin.reshaping import merge
+from critwin.transitions import Transitions, from_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

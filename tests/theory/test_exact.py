@@ -12,6 +12,7 @@ import torch
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, grid, logsnr_of_ou_time
 from critwin.quantities import leak, stay
+from critwin.reshaping import merge
 from critwin.streams import stream
 from critwin.theory import _line, _sphere
 from critwin.theory.exact import clean_transitions, exact_transitions
@@ -22,7 +23,6 @@ from critwin.theory.mixtures import (
     posterior_probs,
     sample,
 )
-from critwin.transitions import merge
 from mixture_cases import FOUR, STRUCTURES, random_mixture, rotated
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from critwin.errors import InputError
+from critwin.reshaping import merge
 from critwin.theory._line import Line
 from critwin.theory.mixtures import GaussianMixture
-from critwin.transitions import Transitions, merge
+from critwin.transitions import Transitions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
