@@ -33,6 +33,7 @@ from critwin.reports import (
 )
 from critwin.reports import provenance as provenance_module
 from critwin.reports.explorer import explorer, matrices, share_text
+from critwin.reports.parts import _pairs
 from critwin.reports.svg import clean
 from critwin.reports.tables import (
     gallery_table,
@@ -266,6 +267,8 @@ def test_paths_users_and_tokens_do_not_reach_the_page() -> None:
             "token": "hf_abcdefghijklmnopqrstuvwx",
             "features": [{"name": "ink", "fingerprint": "ab12"}],
             "nothing": None,
+            "empty": [],
+            "versions": {"python": "3.11", "numpy": "2"},
             "list": [1, 2],
         }
     )
@@ -273,7 +276,7 @@ def test_paths_users_and_tokens_do_not_reach_the_page() -> None:
         ("out", "~/runs/x"),
         ("token", "(removed)"),
         ("features.ink.fingerprint", "ab12"),
-        ("nothing", "–"),
+        ("versions", "python 3.11, numpy 2"),
         ("list", "1, 2"),
     ]
     config = provenance_module.config_text({"sources": {"path": "/Users/jane/pictures"}})
@@ -375,7 +378,8 @@ def test_an_unknown_prior_says_why_there_is_no_window(records: Records) -> None:
     assert all(f.window is None for f in data.features)
     assert all(f.reason is not None and "prior" in f.reason for f in data.features)
     assert all(label.stay is not None for f in data.features for label in f.labels)
-    assert str(data.headline) == "No window could be computed."
+    assert data.headline.sentence == "No window could be computed."
+    assert data.headline.caveats[0].startswith("No window for the ground: ")
     page = build_report(data)
     Page(page)
     assert "no kept curve could be computed" in page
@@ -425,6 +429,14 @@ def test_an_error_matrix_adds_a_corrected_curve(records: Records) -> None:
     assert any(note.startswith("ink: ") for note in data.notes)
     column = [row["kept_corrected"] for row in rows_of(kept_table(data.features).text)]
     assert sum(bool(cell) for cell in column) == has_held.sum()
+
+
+def test_a_reason_that_all_labels_share_is_said_once() -> None:
+    few = fake_records(num_sources=10, num_levels=4, is_abstaining=False)
+    f = next(f for f in report_data(few).features if f.name == "digit")
+    pairs = _pairs(f)
+    assert pairs["rows"] == []
+    assert "too few sources" in pairs["reason"]
 
 
 def test_many_labels_are_cut_and_said(records: Records) -> None:
@@ -494,8 +506,8 @@ def test_write_report_takes_records_files_and_folders(
     assert target.read_text() == "A ~/b"
     assert write_report(records, tmp_path) == tmp_path / "report.html"
     assert (tmp_path / "report.html").read_text() == (
-        "digits: when are the digit, the ground and the ink decided?"
+        "When does the model “digits” decide the digit, the ground and the ink?"
     )
     saved = tmp_path / "records.nc"
     save_records(records, saved)
-    assert write_report(saved, tmp_path / "s.html").read_text().startswith("digits: when")
+    assert write_report(saved, tmp_path / "s.html").read_text().startswith("When does")

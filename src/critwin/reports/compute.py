@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +13,18 @@ from critwin import quantities
 from critwin.errors import InputError
 from critwin.records import ABSTAIN
 from critwin.reports.data import FeatureData, LabelData, ReportData, Validity
-from critwin.reports.headline import decision_order, summarize
+from critwin.reports.headline import Headline, decision_order, summarize
 from critwin.reports.order import midpoint_gaps
-from critwin.transitions import Transitions, with_abstentions
+from critwin.reports.wording import the
+from critwin.reshaping import with_abstentions
+from critwin.transitions import Transitions
 from critwin.views import transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from critwin.estimates import Estimate
     from critwin.features.labelling import ErrorMatrix
     from critwin.records import FeatureColumns, Records
     from critwin.reports.gallery import Gallery
@@ -96,7 +100,7 @@ def collect(
     features.sort(key=lambda f: order.index(f.name) if f.name in windows else len(order))
     return ReportData(
         title=title,
-        headline=summarize(windows, gaps=gaps),
+        headline=_headline(features, windows, gaps),
         features=tuple(features),
         levels=-np.unique(-records.logsnr),
         num_sources=len(np.unique(records.source)),
@@ -109,6 +113,17 @@ def collect(
         epsilon=epsilon,
         gaps=gaps,
     )
+
+
+def _headline(
+    features: Sequence[FeatureData],
+    windows: Mapping[str, CriticalWindow],
+    gaps: Mapping[tuple[str, str], Estimate],
+) -> Headline:
+    """The words, and why features have no window."""
+    found = summarize(windows, gaps=gaps)
+    reasons = [f"No window for {the(f.name)}: {f.reason}." for f in features if f.window is None]
+    return replace(found, caveats=(*found.caveats, *reasons))
 
 
 def _kinds(records: Records) -> list[tuple[str, dict[str, str]]]:
@@ -284,7 +299,7 @@ def _notes(records: Records, features: Sequence[FeatureData]) -> tuple[str, ...]
     elif conditions:
         notes.append(f"All results were denoised under the condition “{conditions[0]}”.")
     for f in features:
-        if f.reason is not None:
+        if f.reason is not None and f.window is not None:
             notes.append(f"{f.name}: {f.reason}.")
         if f.window is not None:
             notes += [f"{f.name}: {note}." for note in f.window.notes]

@@ -22,7 +22,7 @@ __all__ = ["explorer", "matrices", "payload", "share_text"]
 
 _MOST_LEVELS = 24
 _MOST_COLUMNS = 12  # labels of a matrix; the rest is summed up in one more column
-_MARKS = {-1: "(unreadable)", -2: "(invalid)", -3: "–"}
+_MARKS = {-1: "?", -2: "×", -3: "–"}
 
 
 def explorer(data: ReportData) -> dict[str, Any]:

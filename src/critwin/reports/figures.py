@@ -48,8 +48,9 @@ def overview(data: ReportData) -> Drawings:
             _kept_axis(axes, kind, [f for f, _ in shown])
             for f, style in shown:
                 _span(axes, f, style)
-            for f, style in shown:
-                _kept(axes, f, style)
+            for k, (f, style) in enumerate(shown):
+                # intervals that overlap lie side by side; the markers stay on the curves
+                _kept(axes, f, style, shift=0.03 * (k - (len(shown) - 1) / 2), is_shared=True)
             _legend(axes, kind, len(shown))
             return to_svg(
                 figure, key=f"overview-{kind}", title="What is kept at each noise level", desc=desc
@@ -134,24 +135,52 @@ def _span(axes: Axes, f: FeatureData, style: Series) -> None:
     ends = _ends(f)
     if ends is None:
         return
-    axes.axvspan(ends[0], ends[1], color=ROLES[style.role].light, alpha=0.10, linewidth=0)
+    axes.axvspan(ends[0], ends[1], color=ROLES[style.role].light, alpha=0.08, linewidth=0)
 
 
-def _kept(axes: Axes, f: FeatureData, style: Series) -> None:
+def _kept(
+    axes: Axes, f: FeatureData, style: Series, *, shift: float = 0.0, is_shared: bool = False
+) -> None:
     if f.kept is None:
         return
     colour = ROLES[style.role].light
     axes.fill_between(f.kept.t, f.kept.low, f.kept.high, color=colour, alpha=0.22, linewidth=0)
     _line(axes, f.kept, style, label=short(f.name, 28))
+    _middle(axes, f, style, 0.5, size=8, shift=shift, is_shared=is_shared)
+
+
+def _middle(
+    axes: Axes,
+    f: FeatureData,
+    style: Series,
+    y: float,
+    *,
+    size: float,
+    shift: float = 0.0,
+    is_shared: bool = False,
+) -> None:
+    """The midpoint with its interval; a limit that is missing is a dotted line to the end."""
     middle = None if f.window is None or f.window.midpoint is None else f.window.midpoint.t
-    if middle is not None and middle.value is not None:
-        low = middle.value if middle.low is None else middle.low
-        high = middle.value if middle.high is None else middle.high
-        axes.plot([low, high], [0.5, 0.5], color=INK, linewidth=1.6, marker="|", markersize=9)
-        axes.plot(
-            [middle.value], [0.5], marker=style.marker, markersize=8, color=colour,
-            markeredgecolor=INK, markeredgewidth=1.4,
-        )  # fmt: skip
+    if middle is None or middle.value is None or f.kept is None:
+        return
+    ends = (float(f.kept.t[0]), float(f.kept.t[-1]))
+    colour = ROLES[style.role].light if is_shared else INK
+    line = [y + shift] * 2
+    for limit, end in ((middle.low, ends[0]), (middle.high, ends[1])):
+        if limit is None:
+            axes.plot([middle.value, end], line, color=colour, linewidth=1.8, dashes=(1, 1.5))
+        else:
+            axes.plot([middle.value, limit], line, color=colour, linewidth=1.8)
+            axes.plot([limit], line[:1], color=colour, marker="|", markersize=size + 2)
+    axes.plot(
+        [middle.value],
+        [y],
+        marker=style.marker,
+        markersize=size,
+        color=ROLES[style.role].light,
+        markeredgecolor=INK,
+        markeredgewidth=1.4,
+    )
 
 
 def _line(axes: Axes, curve: Curve, style: Series, *, label: str = "", width: float = 1.8) -> None:
@@ -217,13 +246,7 @@ def _rung(
             )
     if middle is None or middle.value is None:
         return
-    low = middle.value if middle.low is None else middle.low
-    high = middle.value if middle.high is None else middle.high
-    axes.plot([low, high], [y, y], color=INK, linewidth=1.6, marker="|", markersize=11)
-    axes.plot(
-        [middle.value], [y], marker=style.marker, markersize=9, color=colour,
-        markeredgecolor=INK, markeredgewidth=1.4,
-    )  # fmt: skip
+    _middle(axes, f, style, y, size=9)
     axes.annotate(
         f"t = {number(middle.value)}", (middle.value, y + 0.37), ha="center", va="center",
         color=INK, fontsize=size,

@@ -118,7 +118,7 @@ def build_gallery(
     table = [_labels(records, rows, name, levels) for name in names]
     strips: dict[str, Strip] = {}
     if images:
-        pictures = {level: key for key in images for level in [(key[0], _rounded(key[1]))]}
+        pictures = {(name, _rounded(level)): (name, level) for name, level in images}
 
         def picture(name: str, level: float | None) -> Picture | None:
             key = pictures.get((name, _rounded(level)))
@@ -152,7 +152,7 @@ def _rounded(level: float | None) -> float | None:
 def _choose(
     records: Records, rows: NDArray[np.bool_], pictured: set[str] | None, num: int
 ) -> list[str]:
-    """Sources with images first, dealt over the combinations of labels, in order of name."""
+    """Sources with images, dealt over the combinations of labels."""
     names, where = np.unique(records.source[rows], return_index=True)
     if pictured is not None:
         keep = np.isin(names, sorted(pictured))
@@ -171,7 +171,7 @@ def _choose(
             full = [pile for pile in rest if pile]
             if full and len(chosen) < num:
                 chosen.append(full[(turn + len(chosen)) % len(full)].pop(0))
-    return chosen
+    return sorted(chosen)
 
 
 def _labels(

@@ -112,7 +112,13 @@ def _render(data: ReportData, max_rows: int) -> str:
             if gallery is None
             else tables.gallery_table(gallery, max_rows=max_rows),
         },
-        provenance=[*data.provenance, ("report written by", own)],
+        provenance=[
+            *(
+                (name.replace("_", " ").replace(".", " · "), text)
+                for name, text in data.provenance
+            ),
+            ("report written by", own),
+        ],
     )
 
 

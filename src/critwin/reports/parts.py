@@ -125,20 +125,21 @@ def _test(f: FeatureData) -> str:
     return f"{answer} ({'; '.join(parts)}; permutation tests, each at size {test.size:g})."
 
 
-def _pairs(f: FeatureData) -> list[dict[str, str]]:
-    rows = []
+def _pairs(f: FeatureData) -> dict[str, Any]:
+    """Windows of single labels, or the one reason why there are none."""
+    rows: list[dict[str, str]] = []
     for label in f.labels:
-        window = label.window
-        ends = [label.reason or "–", "–"]
-        if window is not None:
-            pair = (window.t_after, window.t_before)
-            ends = [estimate(None if edge is None else edge.t) for edge in pair]
-        rows.append(
-            {
-                "label": clean(label.label),
-                "sources": f"{label.num_sources:,}",
-                "after": ends[0],
-                "before": ends[1],
-            }
-        )
-    return rows
+        row = {"label": clean(label.label), "sources": f"{label.num_sources:,}", "reason": ""}
+        edges = [] if label.window is None else [label.window.t_after, label.window.t_before]
+        reasons = {e.t.reason for e in edges if e is not None and e.t.value is None}
+        if not edges:
+            row["reason"] = label.reason or "unknown"
+        elif len(reasons) == 1 and all(e is None or e.t.value is None for e in edges):
+            row["reason"] = next(iter(reasons)) or "unknown"
+        else:
+            row["after"], row["before"] = (estimate(None if e is None else e.t) for e in edges)
+        rows.append(row)
+    shared = {row["reason"] for row in rows}
+    if len(rows) > 1 and len(shared) == 1 and "" not in shared:
+        return {"rows": [], "reason": rows[0]["reason"]}
+    return {"rows": rows, "reason": ""}

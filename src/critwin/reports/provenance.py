@@ -22,8 +22,11 @@ def rows(values: Any, name: str = "") -> list[tuple[str, str]]:
         name: Name in front.
 
     Returns:
-        Names, as in ``features.ink.fingerprint``, and values, in order.
+        Names, as in ``features.ink.fingerprint``, and values, in order; nothing for what is
+        empty, and one row for all ``versions``.
     """
+    if isinstance(values, Mapping) and name == "versions":
+        return rows([f"{key} {value}" for key, value in values.items()], name)
     if isinstance(values, Mapping):
         pairs = [(str(key), value) for key, value in values.items()]
     elif isinstance(values, list | tuple) and any(isinstance(x, Mapping) for x in values):
@@ -37,7 +40,9 @@ def rows(values: Any, name: str = "") -> list[tuple[str, str]]:
         ]
     else:
         shown = ", ".join(str(x) for x in values) if isinstance(values, list | tuple) else values
-        text = "–" if shown is None or shown == "" else scrub(shown)
+        if shown in (None, "", "[]", "{}"):
+            return []
+        text = scrub(shown)
         return [(name, text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…")]
     found = []
     for key, value in pairs:

@@ -104,10 +104,12 @@ def report_data(
         raw = info.pop("config", None)
         config = "" if raw is None else provenance.config_text(raw)
         rows += provenance.rows(info)
+        notes += _unfinished(run)
         notes += [scrub(warning).rstrip(".") + "." for warning in run.warnings()]
         if images is None:
             images = {(image.source, image.logsnr): image.path for image in run.images()}
-    known = {name for name, _ in rows}
+    known = {name.replace(".", "_") for name, _ in rows}
+    known |= {name.removesuffix("_name") for name in known}  # model.name is model
     rows += [row for row in provenance.rows(records.attrs) if row[0] not in known]
     rows.append(("digest of the records (SHA-256)", digest(records)))
     return collect(
@@ -139,6 +141,16 @@ def _open(source: Run | Records | str | Path) -> tuple[Run | None, Records]:
     return run, run.records()
 
 
+def _unfinished(run: Run) -> list[str]:
+    from critwin.runs.ledger import Ledger
+
+    with Ledger.read(run.path) as ledger:
+        total, done = ledger.meta("num_units"), ledger.counts()["num_units"]
+    if total is None or done >= total:
+        return []
+    return [f"The run is not finished: {done:,} of {total:,} units are measured."]
+
+
 def _target(source: Any, path: str | Path | None) -> Path:
     if path is not None:
         target = Path(path)
@@ -152,9 +164,10 @@ def _target(source: Any, path: str | Path | None) -> Path:
 
 
 def _title(records: Records) -> str:
-    names = listing([the(name) for name in list(records.features)[:4]])
+    first = [the(name) for name in list(records.features)[:4]]
+    more = len(records.features) - len(first)
+    names = listing([*first, f"{more} more"] if more else first)
     model = records.attrs.get("model")
-    start = f"{scrub(model)}: when" if model else "When"
-    verb = "is" if len(records.features) == 1 else "are"
-    more = " …" if len(records.features) > 4 else ""
-    return f"{start} {verb} {names}{more} decided?"
+    if model:
+        return f"When does the model “{scrub(model)}” decide {names}?"
+    return f"When {'is' if len(records.features) == 1 else 'are'} {names} decided?"
