@@ -99,7 +99,7 @@ def test_two_equal_gaussians() -> None:
 
 
 # ----------------------------------------------------------------------------- identities
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(reversible_tables(), st.data())
 def test_what_leaks_out_leaks_in(tr: Transitions, data: st.DataObject) -> None:
     mine, others = subset(tr, data)
@@ -114,7 +114,7 @@ def test_what_leaks_out_leaks_in(tr: Transitions, data: st.DataObject) -> None:
     assert stay(tr, mine)[0] >= w - 1e-12
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=2, square=True), st.data())
 def test_sets_are_merged_labels(tr: Transitions, data: st.DataObject) -> None:
     mine, others = subset(tr, data)
@@ -128,7 +128,7 @@ def test_sets_are_merged_labels(tr: Transitions, data: st.DataObject) -> None:
     assert np.all(mutual_information(tr) >= -1e-12)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=2, square=True))
 def test_information_is_the_direct_sum(tr: Transitions) -> None:
     assert tr.weights is not None
@@ -141,7 +141,7 @@ def test_information_is_the_direct_sum(tr: Transitions) -> None:
         assert mutual_information(tr)[level] == pytest.approx(total, rel=1e-9, abs=1e-14)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=2, square=True), st.randoms(use_true_random=False))
 def test_relabeling_changes_nothing(tr: Transitions, random: Any) -> None:
     assert tr.weights is not None
@@ -164,7 +164,7 @@ def test_relabeling_changes_nothing(tr: Transitions, random: Any) -> None:
     np.testing.assert_allclose(blur(other, tr.before[0]), blur(tr, tr.before[0]), atol=1e-13)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=2, square=True), st.data())
 def test_blur_is_a_total_variation(tr: Transitions, data: st.DataObject) -> None:
     """TV is the largest difference over all label sets."""

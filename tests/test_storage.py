@@ -29,8 +29,8 @@ from critwin.storage import (
 from critwin.transitions import Transitions, from_counts
 from strategies import counted_tables, exact_tables, records
 
-few = settings(max_examples=25)
-files = settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(max_examples=20)
+files = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def same(first: Any, second: Any) -> bool:
@@ -261,7 +261,7 @@ def test_flipped_bytes_never_pass_unnoticed(tmp_path: Path, saved: Path) -> None
     content, rows = saved.read_bytes(), small_records()
     rng = np.random.Generator(np.random.Philox(7))
     refused = 0
-    for position in rng.choice(len(content), size=40, replace=False):
+    for position in rng.choice(len(content), size=20, replace=False):
         damaged = bytearray(content)
         damaged[position] ^= 0xFF
         (tmp_path / "bad.nc").write_bytes(damaged)

@@ -1,5 +1,6 @@
 """Other people's tables: read right from every format; every bad input is one clear line."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -343,8 +344,17 @@ def test_unreadable_and_too_large_files(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_parquet_needs_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "parquet", columns())
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
-    with pytest.raises((MissingExtraError, ModuleNotFoundError)):
+
+    class Absent:
+        @staticmethod
+        def find_spec(name: str, *args: Any) -> None:
+            if name == "pyarrow":
+                raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=r"pip install 'critwin\[parquet\]'"):
         read_table(path)
 
 

@@ -154,7 +154,7 @@ def test_sources_weigh_equally_however_many_replicates() -> None:
     np.testing.assert_allclose(weighted.probs[0, 0], [(0.75 + 3) / 4, 0.25 / 4])
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(counted_tables())
 def test_rows_sum_to_one_or_are_unknown(tr: Transitions) -> None:
     assert tr.counts is not None
@@ -167,7 +167,7 @@ def test_rows_sum_to_one_or_are_unknown(tr: Transitions) -> None:
     np.testing.assert_allclose(sums[seen], 1, rtol=1e-12)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(counted_tables(), st.randoms(use_true_random=False))
 def test_the_order_of_sources_does_not_matter(tr: Transitions, random: Any) -> None:
     assert tr.counts is not None
@@ -187,7 +187,7 @@ def test_the_order_of_sources_does_not_matter(tr: Transitions, random: Any) -> N
 
 
 # ----------------------------------------------------------------------------- merging
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=3, square=True), st.data())
 def test_merging_obeys_the_set_formula(tr: Transitions, data: st.DataObject) -> None:
     """C[A, B] = sum_{i in A} (w_i / w(A)) sum_{j in B} C[i, j], written out."""
@@ -212,7 +212,7 @@ def test_merging_obeys_the_set_formula(tr: Transitions, data: st.DataObject) -> 
         )
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(counted_tables(min_labels=3, full=True))
 def test_counted_merges_agree_with_their_own_counts(tr: Transitions) -> None:
     """The merged counts, with the sampling weights that merging gave, say what probs say."""
@@ -230,7 +230,7 @@ def test_counted_merges_agree_with_their_own_counts(tr: Transitions) -> None:
     assert merged.counts.sum() == tr.counts.sum()  # type: ignore[union-attr]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(exact_tables(min_labels=3, square=True))
 def test_merging_twice_is_merging_once(tr: Transitions) -> None:
     a, b, c = tr.before[:3]
@@ -303,7 +303,7 @@ def test_a_set_without_weight_is_refused_and_an_unknown_row_without_weight_is_no
 
 
 # ------------------------------------------------------------------- levels, abstentions
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(exact_tables() | counted_tables(), st.data())
 def test_selecting_levels(tr: Transitions, data: st.DataObject) -> None:
     mask = data.draw(
@@ -330,7 +330,7 @@ def test_selecting_levels_wrongly() -> None:
         select_levels(table(), [1, 0])
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(counted_tables(full=True))
 def test_abstentions_are_bracketed(tr: Transitions) -> None:
     """Whatever the abstentions were, the stay lies between all-lost and all-kept."""
