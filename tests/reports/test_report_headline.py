@@ -162,7 +162,7 @@ def test_an_operational_window_names_its_labels_and_tolerance() -> None:
         t_before=Edge(t=before, logsnr=before),
     )
     assert headline({"digit": pair}) == (
-        "For the digit, 3 and 8 is kept up to t = 1.00 (95 % interval 0.90 to 1.10) and is no "
+        "For the digit, 3 and 8 are kept up to t = 1.00 (95 % interval 0.90 to 1.10) and are no "
         "longer told from the rest beyond no level that can be named (it does not exist) at "
         "tolerance 0.1."
     )

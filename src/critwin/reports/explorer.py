@@ -91,12 +91,21 @@ def matrices(f: FeatureData, view: dict[str, Any], max_rows: int) -> dict[str, A
     before = [clean(tr.before[i]) for i in order]
     after = [clean(tr.after[j]) for j in columns] + (["(others)"] if is_cut else [])
 
+    sources: dict[str, int] = {}
+    if tr.source_before is not None:
+        number_of = np.bincount(tr.source_before, minlength=len(tr.before)).tolist()
+        sources = {name: number_of[i] for name, i in zip(before, order, strict=True)}
+
     def table(k: int) -> dict[str, Any]:
         return {
             "caption": view["levels"][k]["text"],
             "after": after,
             "rows": [
-                {"label": name, "cells": [_heat(cell, after[j] == name) for j, cell in row]}
+                {
+                    "label": name,
+                    "sources": sources.get(name),
+                    "cells": [_heat(cell, after[j] == name) for j, cell in row],
+                }
                 for name, row in (
                     (b, list(enumerate(r))) for b, r in zip(before, values[k], strict=True)
                 )

@@ -216,10 +216,11 @@ def _bound(limit: float | None, side: str, middle: Estimate) -> str:
 def _pair(name: str, window: CriticalWindow) -> str:
     """An operational window or one by distance."""
     labels = listing(window.after) if window.after else "the chosen labels"
+    verb = "is" if window.after and len(window.after) == 1 else "are"
     parts = []
     for edge, words in (
-        (window.t_after, "is kept up to"),
-        (window.t_before, "is no longer told from the rest beyond"),
+        (window.t_after, f"{verb} kept up to"),
+        (window.t_before, f"{verb} no longer told from the rest beyond"),
     ):
         if edge is None:
             continue

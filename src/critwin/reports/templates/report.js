@@ -62,7 +62,7 @@
         read[f] += isRead ? 1 : 0;
         changed[f] += isChanged ? 1 : 0;
         list.appendChild(item(data.features[f].name, isChanged
-          ? [[word(labels, entry.before) + " → ", ""], ["✱ " + word(labels, to), "changed"]]
+          ? [[word(labels, entry.before) + " → ", ""], ["✱\u00a0" + word(labels, to), "changed"]]
           : isRead ? [[word(labels, to) + " (kept)", ""]]
           : [[word(labels, entry.before) + " → " + word(labels, to), ""]]));
       });
