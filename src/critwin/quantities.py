@@ -83,6 +83,9 @@ def blur(
 def mean_stay(tr: Transitions) -> NDArray[np.float64]:
     """``sum_i w_i C_t[i, i]``, shape ``(L,)``.
 
+    Args:
+        tr: Transitions.
+
     Raises:
         InputError: If the prior is unknown.
     """
@@ -94,6 +97,9 @@ def mean_stay(tr: Transitions) -> NDArray[np.float64]:
 
 def chance(tr: Transitions) -> float:
     """``sum_i w_i w'_i``: how often a fresh sample would carry the label of the source.
+
+    Args:
+        tr: Transitions.
 
     Raises:
         InputError: If the prior is unknown.
@@ -136,6 +142,9 @@ def mutual_information(tr: Transitions) -> NDArray[np.float64]:
     """Mutual information of the labels before and after, in nats, shape ``(L,)``.
 
     A lower bound on the information that the noised sample holds on the label (data processing).
+
+    Args:
+        tr: Transitions.
 
     Raises:
         InputError: If the prior is unknown.

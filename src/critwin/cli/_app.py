@@ -105,16 +105,26 @@ def run_app(argv: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"critwin {version('critwin')}\n")
+        raise typer.Exit
+
+
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and leave.",
+            callback=_show_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as version_of
-
-        sys.stdout.write(f"critwin {version_of('critwin')}\n")
-        raise typer.Exit
+    """What comes before the command."""
 
 
 def _one_line(text: str) -> str:

@@ -50,7 +50,10 @@ def conclude(run: Run) -> Result:
     Returns:
         Windows, and reasons where there is none.
     """
+    import numpy as np
+
     from critwin.errors import InputError
+    from critwin.records import ABSTAIN
     from critwin.reports.headline import headline
     from critwin.reports.order import midpoint_gaps
     from critwin.views import transitions_from_records
@@ -58,7 +61,13 @@ def conclude(run: Run) -> Result:
 
     records = run.records()
     windows, tables, reasons = {}, {}, {}
-    for name in records.features:
+    for name, columns in records.features.items():
+        seen = np.union1d(columns.before, columns.after[records.column("valid")])
+        seen = seen[seen != ABSTAIN]
+        if len(seen) < 2:
+            label = columns.labels[seen[0]] if len(seen) else "none"
+            reasons[name] = f"only one label after as before: nothing to lose: got {label}"
+            continue
         try:
             tables[name] = transitions_from_records(records, name)
             windows[name] = critical_window(tables[name])

@@ -107,7 +107,8 @@ def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
             say(line)
         if path is not None:
             say(f"Report: {path}")
-    refuse_if_empty(result)
+    if outcome.is_complete:
+        refuse_if_empty(result)
 
 
 def _show_estimate(

@@ -7,8 +7,9 @@ samples themselves: generated under the one condition under which they are denoi
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,8 @@ def priors_of(
     """Priors of every feature and every product of features, in the order of the features.
 
     Args:
-        model: The model; ``prior(name)`` may know the law under no condition.
+        model: The model; ``prior(name)`` may know the law under no condition, and
+            ``prior(name, condition=)`` under one.
         features: The features.
         states: The sources.
         condition_of: Condition under which a source is denoised.
@@ -58,18 +60,34 @@ def priors_of(
         return {}, ()  # the prior differs from row to row
     (condition,) = conditions
     known: dict[str, dict[str, float]] = {}
-    tell = getattr(model, "prior", None)
-    if condition is None and callable(tell):
-        for group in names:
-            name = "*".join(feature.name for feature in group)
-            prior = tell(name)
-            if prior is not None:
-                known[name] = {str(label): float(weight) for label, weight in prior.items()}
+    for group in names:
+        prior = _known(model, group, condition)
+        if prior is not None:
+            known["*".join(feature.name for feature in group)] = prior
     if any(s.source.kind != "generated" or s.source.condition != condition for s in states):
         return known, ()
     shares = {"*".join(f.name for f in group): _shares(group, states) for group in names}
     estimated = {name: share for name, share in shares.items() if share and name not in known}
     return known | estimated, tuple(estimated)
+
+
+def _known(
+    model: Model, group: Sequence[Feature], condition: str | None
+) -> dict[str, float] | None:
+    """What the model says of a product's labels; None if it does not know just these labels."""
+    tell = getattr(model, "prior", None)
+    if not callable(tell):
+        return None
+    options: dict[str, Any] = {}
+    if condition is not None:
+        if "condition" not in inspect.signature(tell).parameters:
+            return None
+        options["condition"] = condition
+    prior = tell("*".join(feature.name for feature in group), **options)
+    labels = {"*".join(parts) for parts in product(*(feature.labels for feature in group))}
+    if prior is None or not set(prior) <= labels:
+        return None  # e.g. a feature of the same name that merges labels
+    return {str(label): float(weight) for label, weight in prior.items()}
 
 
 def _shares(group: Sequence[Feature], states: Sequence[SourceState]) -> dict[str, float]:

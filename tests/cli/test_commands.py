@@ -1,0 +1,411 @@
+"""The command line end to end on an exact mixture, and every mistake as one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from critwin.cli import main
+from critwin.cli._app import COMMANDS, make_app
+from critwin.levels import ou_time
+from critwin.runs.config import parse_config
+from critwin.runs.folder import open_run
+
+Run = Callable[..., tuple[int, str, str]]
+
+MIXTURE = """
+[[component]]
+name = "left"
+weight = 0.5
+mean = [-4.0, 0.0]
+[[component]]
+name = "right"
+weight = 0.5
+mean = [4.0, 0.0]
+"""
+EXPERIMENT = """
+[run]
+out = "run"
+[model]
+name = "mixture"
+file = "mixture.toml"
+[sources]
+count = 24
+[denoise]
+condition = "none"
+[levels]
+from = 0.2
+to = 4.0
+count = 8
+[[feature]]
+name = "component"
+"""
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.chdir(tmp_path)
+    Path("mixture.toml").write_text(MIXTURE)
+    Path("x.toml").write_text(EXPERIMENT)
+
+    def call(*args: str) -> tuple[int, str, str]:
+        code = main(list(args))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def change(old: str, new: str) -> None:
+    text = Path("x.toml").read_text()
+    assert old in text
+    Path("x.toml").write_text(text.replace(old, new))
+
+
+def test_from_nothing_to_a_headline(run: Run) -> None:
+    code, out, _ = run(
+        "init", "new.toml", "--model", "mixture", "--features", "component",
+        "--set", "model.file=mixture.toml", "--sources", "60", "--levels", "12",
+        "--from", "0.3", "--to", "4",
+    )  # fmt: skip
+    assert code == 0
+    assert "critwin run new.toml" in out
+    text = Path("new.toml").read_text()
+    assert text.count("#") > 10
+    assert parse_config(tomllib.loads(text)).sources.count == 60
+    code, out, err = run("run", "new.toml")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("720 of 720 units in 'new-run' (720 new, 0 invalid, ")
+    assert lines[1].startswith("The component is decided at t = ")
+    assert lines[-1] == "Report: new-run/report.html"
+    assert "<html" in Path("new-run/report.html").read_text()[:200]
+    code, out, _ = run("run", "new.toml", "--json")
+    facts = json.loads(out)
+    assert (facts["num_units_new"], facts["is_complete"]) == (0, True)
+    middle = facts["windows"]["component"]["midpoint"]["t"]
+    exact = _exact_midpoint(4.0)
+    assert middle["low"] < exact < middle["high"]
+    assert facts["headline"] == lines[1]
+
+
+def _exact_midpoint(mean: float) -> float:
+    """Where two equal Gaussians at +-mean keep half of what they can, from the closed form."""
+    from scipy.special import expit
+
+    x = np.linspace(-20, 20, 8001)
+    logsnr = np.linspace(4, -8, 2401)
+    alpha = np.sqrt(expit(logsnr))[:, None]
+    density = np.exp(-0.5 * (x - alpha * mean) ** 2) / np.sqrt(2 * np.pi)
+    stay = np.sum(density * expit(2 * alpha * mean * x), axis=1) * (x[1] - x[0])
+    start = 1.0  # unit variances overlap a little without noise
+    overlap = np.sum(np.exp(-0.5 * (x - mean) ** 2) / np.sqrt(2 * np.pi) * expit(2 * mean * x)) * (
+        x[1] - x[0]
+    )
+    assert abs(overlap - start) < 1e-3
+    return float(ou_time(logsnr[np.argmin(np.abs(2 * stay - 1 - 0.5))]))
+
+
+def test_a_dry_run_writes_nothing_and_counts_right(run: Run, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    code, out, _ = run("run", "x.toml", "--dry-run", "--json")
+    assert code == 0
+    facts = json.loads(out)
+    assert facts["num_units"] == facts["num_units_left"] == 24 * 8
+    assert facts["num_batches"] == 16
+    assert facts["evaluations"] == 16 * 16 * 1  # padded rows count; a posterior draw is one
+    assert facts["seconds"] > 0
+    (feature,) = facts["features"]
+    assert feature["chance"] == 0.5
+    assert feature["midpoint_width"] == pytest.approx(
+        2 * 1.96 * np.sqrt(0.75 * 0.25 / 24) / 0.5 / 0.8, rel=1e-4
+    )
+    code, out, _ = run("run", "x.toml", "--dry-run")
+    assert "units: 192 = 24 sources x 8 levels x 1 replicates; 192 left" in out
+    assert "sqrt(p (1 - p) / sources)" in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_of_a_started_run_counts_what_is_left(run: Run) -> None:
+    assert run("run", "x.toml", "--limit", "40", "--no-report")[0] == 0
+    digest = open_run("run").digest()
+    facts = json.loads(run("run", "x.toml", "--dry-run", "--json")[1])
+    assert (facts["num_units"], facts["num_units_left"]) == (192, 152)
+    assert open_run("run").digest() == digest
+
+
+def test_a_limited_run_says_how_to_go_on(run: Run) -> None:
+    code, out, _ = run("run", "x.toml", "--limit", "40", "--no-report")
+    assert code == 0
+    assert "40 of 192 units" in out
+    assert "run the same command again" in out
+    assert "Report" not in out
+    facts = json.loads(run("status", "run", "--json")[1])
+    assert (facts["num_units"], facts["num_units_planned"]) == (40, 192)
+    assert (facts["is_complete"], facts["is_running"]) == (False, False)
+    assert "nobody is working on it" in run("status", "run")[1]
+    assert run("run", "x.toml", "--no-report")[0] == 0
+    assert run("status", "run")[1].splitlines()[-1] == "complete"
+
+
+def test_verify_finds_damage(run: Run) -> None:
+    assert run("run", "x.toml", "--no-report")[0] == 0
+    code, out, _ = run("verify", "run")
+    assert code == 0
+    assert open_run("run").digest() in out
+    facts = json.loads(run("verify", "run", "--json")[1])
+    assert facts["is_intact"] is True
+    data = bytearray(Path("run/ledger.sqlite").read_bytes())
+    data[len(data) // 2] ^= 4
+    Path("run/ledger.sqlite").write_bytes(data)
+    code, out, err = run("verify", "run", "--json")
+    assert code == 2
+    assert json.loads(out)["is_intact"] is False
+    assert err.startswith("critwin: error: the run folder 'run' is damaged")
+    assert err.count("\n") == 1
+
+
+def test_the_report_is_written_again_from_the_folder_alone(run: Run) -> None:
+    assert run("run", "x.toml", "--no-report")[0] == 0
+    Path("mixture.toml").unlink()
+    code, out, _ = run("report", "run", "--out", "page.html", "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": "run", "report": "page.html"}
+    assert Path("page.html").stat().st_size > 10_000
+
+
+def test_models_and_features_are_listed(run: Run) -> None:
+    assert set(json.loads(run("models", "--json")[1])["models"]) >= {"digits", "mixture"}
+    assert set(json.loads(run("features", "--json")[1])["features"]) >= {"ground", "component"}
+    assert run("models")[1].splitlines()[0].startswith("digits")
+    assert "entry points" in run("features")[1]
+
+
+def test_doctor_is_content(run: Run, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    code, out, err = run("doctor", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["is_healthy"] is True
+    assert facts["versions"]["torch"]
+    assert run("doctor")[1].splitlines()[-1] == "all good"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_doctor_finds_what_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> Any:
+        raise OSError(f"{name} is gone")
+
+    monkeypatch.setattr("critwin.models.registry.load_model", broken)
+    code, out, err = run("doctor")
+    assert code == 2
+    assert "problem: the shipped digits model cannot be loaded: digits is gone" in out
+    assert err.startswith("critwin: error: 1 problem(s) found")
+
+
+BAD_FILES: list[tuple[str, str, str]] = [
+    ('name = "mixture"', 'name = "mixtur"', "model: unknown model: got mixtur; wanted one of"),
+    ('file = "mixture.toml"', 'file = "no.toml"', "model: cannot read the mixture: got no.toml"),
+    ('file = "mixture.toml"', "fil = 3", "model: unknown option of model 'mixture': got fil"),
+    ('name = "component"', 'name = "componet"', "feature.0: unknown feature: got componet"),
+    ('name = "component"', 'name = "ground"\nx = 1', "feature.0: unknown option"),
+    ('condition = "none"', 'condition = "up"', "denoise: model 'mixture' does not know"),
+    ("from = 0.2", "from = 0.0", "levels: level out of range for unit 't': got 0.0"),
+    ("to = 4.0", "to = 0.2", "levels: both ends of the grid coincide: got 0.2"),
+    ("count = 24", "count = 0", "sources.count: out of range: got 0; wanted at least 1"),
+    ("[levels]", "[levls]", "levels: missing"),
+    ("[run]", "[run", "x.toml is not valid TOML"),
+    ('out = "run"', 'out = "mixture.toml"', "the run folder is a file: got mixture.toml"),
+    ('out = "run"', 'out = "."', "the folder '.' holds something else: got mixture.toml"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), BAD_FILES)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    run: Run, tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    change(old, new)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for extra in ([], ["--dry-run"], ["--json"]):
+        code, out, err = run("run", "x.toml", *extra)
+        assert (code, out) == (2, "")
+        lines = err.splitlines()
+        assert len(lines) == (2 if words == "levels: missing" else 1)
+        assert any(line.startswith(f"critwin: error: {words}") for line in lines)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "no.toml"], "cannot read the experiment file: got no.toml"),
+        (["run"], ". See: critwin run --help"),
+        (["run", "x.toml", "--limit", "0"], "Invalid value for '--limit'"),
+        (["run", "x.toml", "--what"], "No such option: --what"),
+        (["fly"], "No such command 'fly'"),
+        (["status", "no"], "no such run folder: got no"),
+        (["verify", "."], "not a run folder"),
+        (["report", "no"], "no such run folder"),
+        (["init", "x.toml"], "the experiment file exists: got x.toml"),
+        (["init", "y.toml", "--model", "nope"], "model: unknown model: got nope"),
+        (["init", "y.toml", "--model", "mixture"], "model: model 'mixture' needs a law"),
+        (["init", "y.toml", "--features", ""], "feature: missing"),
+        (["init", "y.toml", "--sources", "0"], "sources.count: out of range"),
+        (["init", "y.toml", "--kind", "x"], "sources.kind: not one of the choices"),
+        (["init", "y.toml", "--set", "model"], "not an option: got model"),
+        (["init", "y.toml", "--unit", "furlong"], "levels.unit: not one of the choices"),
+        (["init", "y.toml", "--out", "a\x1b[2J"], "run.out: wanted text without control"),
+    ],
+)
+def test_a_wrong_command_is_one_line(run: Run, args: list[str], words: str) -> None:
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("critwin: error: ")
+    assert words in err
+    assert all(c.isprintable() or c == "\n" for c in err)
+    assert not Path("y.toml").exists()
+
+
+def test_an_interrupted_run_tells_the_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from critwin.errors import InterruptedRunError
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+
+        def stop(*args: Any, number: int = number, **options: Any) -> None:
+            raise InterruptedRunError("stopped: 3 of 9", signum=number)
+
+        monkeypatch.setattr("critwin.runs.executor.run_experiment", stop)
+        code, out, err = run("run", "x.toml")
+        assert (code, out, err) == (128 + number, "", "critwin: stopped: 3 of 9\n")
+
+
+def test_a_bug_is_said_to_be_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("critwin.runs.executor.run_experiment", fail)
+    code, _, err = run("run", "x.toml")
+    assert code == 1
+    assert "this is a bug in critwin" in err
+    assert "ZeroDivisionError: oops" in err
+
+
+def test_a_changed_file_is_refused(run: Run) -> None:
+    assert run("run", "x.toml", "--limit", "20", "--no-report")[0] == 0
+    change("[run]", "[run]\nseed = 7")
+    code, _, err = run("run", "x.toml")
+    assert code == 2
+    assert "run.seed: 0 -> 7" in err
+
+
+def test_nothing_to_lose_is_said_and_what_was_measured_is_kept(run: Run) -> None:
+    """One component has nearly all the weight: every source and result carries one label."""
+    Path("mixture.toml").write_text(
+        MIXTURE.replace("weight = 0.5", "weight = 1e-15", 1).replace("0.5", "0.999999999999999")
+    )
+    code, out, err = run("run", "x.toml")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "no feature has a window; component: only one label after as before" in err
+    assert "what was measured is kept" in err
+    assert "192 of 192 units" in out
+    assert open_run("run").counts()["num_units"] == 192
+
+
+def test_more_of_a_run_is_measured_when_the_file_grows(run: Run) -> None:
+    assert run("run", "x.toml", "--no-report")[0] == 0
+    change("count = 24", "count = 30")
+    code, out, _ = run("run", "x.toml", "--no-report")
+    assert code == 0
+    assert "240 of 240 units in 'run' (48 new" in out
+
+
+def test_every_command_has_help_and_the_list_is_complete(run: Run) -> None:
+    out = run("--help")[1]
+    for name in COMMANDS:
+        assert f"\n  {name} " in out
+        assert "Usage: critwin " + name in run(name, "--help")[1]
+    folder = Path(str(make_app.__code__.co_filename)).parent
+    modules = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
+    assert modules == set(COMMANDS)
+
+
+def test_the_version(run: Run) -> None:
+    from importlib.metadata import version
+
+    assert run("--version")[1] == f"critwin {version('critwin')}\n"
+
+
+def test_without_arguments_the_help_is_shown(run: Run) -> None:
+    code, out, err = run()
+    assert code == 2
+    assert "Commands:" in out + err
+
+
+def test_the_demo_can_go_on_from_its_fast_form() -> None:
+    from critwin.cli.demo import demo_text
+    from critwin.runs.resume import check_config, requested_levels
+
+    fast, full = (parse_config(tomllib.loads(demo_text("x", fast=f))) for f in (True, False))
+    assert len(check_config(fast.as_dict(), full)) == 2
+    assert len(requested_levels(full.levels)) > len(requested_levels(fast.levels))
+
+
+def _child(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "critwin", *args],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_process_that_is_stopped_and_one_that_is_killed(run: Run, tmp_path: Path) -> None:
+    """The real command: SIGTERM ends with 143 and a way on, SIGKILL loses at most a batch."""
+    change("count = 8", "count = 200")
+    change("count = 24", "count = 60")
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        child = _child(tmp_path, "run", "x.toml", "--no-report", "--json")
+        _wait_for_units(tmp_path / "run", child)
+        os.kill(child.pid, number)
+        out, err = child.communicate(timeout=100)
+        assert child.returncode == code, err
+        assert out == ""
+        if number == signal.SIGTERM:
+            assert err.splitlines()[-1].startswith("critwin: stopped: ")
+            assert "run the same command again" in err
+            assert err.splitlines()[0].startswith("critwin: SIGTERM: finishing this batch")
+    done = open_run("run").counts()["num_units"]
+    assert 0 < done < 12_000
+    assert done % 4 == 0
+    status = json.loads(run("status", "run", "--json")[1])
+    assert status["is_running"] is False
+
+
+def _wait_for_units(folder: Path, child: subprocess.Popen[str]) -> None:
+    import time
+
+    before = open_run(folder).counts()["num_units"] if folder.exists() else 0
+    for _ in range(2000):
+        assert child.poll() is None, child.communicate()
+        if (folder / "ledger.sqlite").exists() and (folder / "run.json").exists():
+            try:
+                if open_run(folder).counts()["num_units"] > before:
+                    return
+            except Exception:  # it is being made
+                pass
+        time.sleep(0.05)
+    raise AssertionError("the run does not get on")
