@@ -106,7 +106,7 @@ def tv_lower_bounds(
             group has no source at some level, or the transitions are estimated by other means.
 
     Source:
-        docs/theory/certificates.md; Korn & Graubard (1998) for the effective sample size.
+        The module; Korn & Graubard (1998) for the effective sample size.
     """
     if not 0.0 < confidence < 1.0:
         raise InputError("confidence is out of range", got=confidence, wanted="a number in (0, 1)")

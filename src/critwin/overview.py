@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from critwin.comparisons import WindowDifference, compare_windows
 from critwin.errors import InputError
 from critwin.estimates import Edge, plain
-from critwin.transitions import Transitions, with_abstentions
+from critwin.reshaping import with_abstentions
+from critwin.transitions import Transitions
 from critwin.views import transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
 
