@@ -153,6 +153,7 @@ def test_a_limited_run_says_how_to_go_on(run: Run) -> None:
     facts = json.loads(run("status", "run", "--json")[1])
     assert (facts["num_units"], facts["num_units_planned"]) == (40, 192)
     assert (facts["is_complete"], facts["is_running"]) == (False, False)
+    assert facts["digest"] == open_run("run").digest()
     assert "nobody is working on it" in run("status", "run")[1]
     assert run("run", "x.toml", "--no-report")[0] == 0
     assert run("status", "run")[1].splitlines()[-1] == "complete"
@@ -329,6 +330,18 @@ def test_more_of_a_run_is_measured_when_the_file_grows(run: Run) -> None:
     code, out, _ = run("run", "x.toml", "--no-report")
     assert code == 0
     assert "240 of 240 units in 'run' (48 new" in out
+
+
+def test_progress_is_for_people_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("run", "x.toml", "--limit", "20", "--no-report")[2] == ""
+    monkeypatch.setattr("critwin.cli._progress.interactive", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code, out, err = run("run", "x.toml", "--no-report", "--json")
+    assert code == 0
+    assert json.loads(out)["is_complete"]
+    assert "192/192" in err
+    assert "left" in err
 
 
 def test_every_command_has_help_and_the_list_is_complete(run: Run) -> None:

@@ -390,6 +390,15 @@ def test_features_with_nothing_to_lose_or_the_same_name_are_refused() -> None:
         forward_reverse(ToyPoints(), [], [0.0])
 
 
+def test_a_batch_that_does_not_fit_says_what_to_do() -> None:
+    class Large(ToyPoints):
+        def denoise(self, *args: Any, **options: Any) -> torch.Tensor:
+            raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(InputError, match=r"got 16 rows; make batch_size smaller"):
+        forward_reverse(Large(), Side(), [0.0], num_sources=3)
+
+
 def test_progress_weighs_units_by_network_evaluations() -> None:
     seen: list[Any] = []
     forward_reverse(

@@ -67,6 +67,8 @@ def run_app(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    # Waiting threads that spin slow a busy machine down many times over; numbers stay the same.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         command = typer.main.get_command(make_app())
         result = command.main(

@@ -58,6 +58,7 @@ def demo_text(out: str, *, fast: bool = False) -> str:
         out=out,
         model="digits",
         features=["ground", "ink", "digit"],
+        kind="dataset",
         count=24 if fast else 48,
         start=FROM,
         stop=TO,

@@ -43,6 +43,7 @@ def status(
         "num_sources_planned": folder.info["config"]["sources"]["count"],
         "num_levels": len(levels),
         "seconds": round(seconds, 3),
+        "digest": folder.digest() if counts["num_units"] else None,
         "config_digest": folder.info["config_digest"],
         "history": folder.info["history"],
         "warnings": warnings,
@@ -58,6 +59,7 @@ def status(
         f"levels, {counts['num_invalid']} invalid results, {counts['num_files']} images, "
         f"{duration(seconds)} of work"
     )
+    say(f"digest of the rows: {facts['digest'] or 'no rows yet'}")
     for line in warnings:
         say(f"warning: {line}")
     if writer is not None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.errors import TooManyInvalidError
+from critwin.errors import InputError, TooManyInvalidError
 from critwin.experiments.padding import padded_rows, padded_streams
 from critwin.experiments.priors import priors_of
 from critwin.experiments.reading import compare_batch, decode_checked, read_batch
@@ -128,7 +129,7 @@ def measure_sources(
     import torch
 
     num = len(sources)
-    with torch.no_grad():
+    with torch.no_grad(), _memory(spec):
         clean, planted = clean_samples(
             model, sources, seed=spec.seed, batch_size=spec.batch_size, given=given
         )
@@ -198,7 +199,7 @@ def measure(batch: Sequence[Unit], context: Context) -> Measured:
         options["steps"] = spec.steps
     if spec.guidance is not None:
         options["guidance"] = spec.guidance
-    with torch.no_grad():
+    with torch.no_grad(), _memory(spec):
         clean = torch.stack(
             [s.clean if s.is_valid else torch.zeros_like(s.clean) for s in states]
         )[rows]
@@ -329,6 +330,21 @@ def planted_columns(states: Sequence[SourceState]) -> dict[str, Any]:
         name: np.array([state.planted.get(name, "") for state in states], dtype=np.str_)
         for name in names
     }
+
+
+@contextmanager
+def _memory(spec: Spec) -> Iterator[None]:
+    """Say what to do when a batch does not fit."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InputError(
+            "a batch does not fit into memory",
+            got=f"{spec.batch_size} rows",
+            next_step="make batch_size smaller, in a new run folder",
+        ) from error
 
 
 def _columns(feature: Feature, states: Sequence[SourceState], after: Any) -> FeatureColumns:
