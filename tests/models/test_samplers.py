@@ -147,6 +147,8 @@ def test_one_level_is_the_posterior_mean() -> None:
     assert torch.equal(sample_deterministic(denoise, x, [START]), denoise(x, START))
     never = sample_stochastic(denoise, x, [START], lambda: torch.full_like(x, torch.nan))
     assert torch.equal(never, denoise(x, START))  # the last level draws nothing
+    laws = [sampler_law(PAIR, [START], order=order) for order in (1, 2)]
+    np.testing.assert_array_equal(laws[0], laws[1])
 
 
 # --- steps --------------------------------------------------------------------------------

@@ -398,6 +398,11 @@ def test_bad_calls_are_refused(options: dict, message: str) -> None:
         exact_transitions(m, **({"logsnr": [0.0], "num_samples": 64} | options))
 
 
+def test_labels_read_off_the_sample_have_no_sobol_estimate() -> None:
+    with pytest.raises(InputError, match="no Sobol estimate"):
+        exact_transitions(FOUR, [0.0], labeller="map", method="sobol")
+
+
 def test_lattices_that_disagree_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     coords = np.array([[[0.0, 0.0], [40.0, 0.0], [0.0, 40.0]]])
     log_weights = np.array([-780.0, 0.0, -780.0])  # a sharp boundary close to a centre

@@ -209,6 +209,9 @@ def test_batch_shapes_dtypes_and_component_requests() -> None:
 
 def test_simplest_form_is_found() -> None:
     eye = np.eye(3)
+    tensors = [torch.eye(3), torch.eye(3)]
+    m = GaussianMixture(means=list(torch.zeros(2, 3)), covariances=tensors)
+    assert m.kind == "isotropic"
     for covariances in (2.0, [2.0, 2.0], np.full((2, 3), 2.0), 2 * eye, np.stack([2 * eye] * 2)):
         m = GaussianMixture(means=np.zeros((2, 3)), covariances=covariances)
         assert (m.kind, m.is_shared, m.covariances.tolist()) == ("isotropic", True, 2.0)
