@@ -56,6 +56,9 @@ def test_a_label_without_samples_is_unknown_not_zero() -> None:
     assert plain["rates"][2] == [None] * 3
     assert plain["condition"] is None
     assert plain["fingerprint"] == echo([]).fingerprint
+    assert ErrorMatrix.from_dict(plain).as_dict() == matrix.as_dict()
+    with pytest.raises(InputError, match="not a stored error matrix: got KeyError: 'counts'"):
+        ErrorMatrix.from_dict({"feature": "f", "labels": ["a"]})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,35 @@ class ErrorMatrix:
             "confidence": self.confidence,
             "condition": self.condition if np.isfinite(self.condition) else None,
         }
+
+    @staticmethod
+    def from_dict(raw: Mapping[str, Any]) -> ErrorMatrix:
+        """Read back what :meth:`as_dict` wrote; derived numbers are computed again.
+
+        Args:
+            raw: The mapping, as parsed from JSON.
+
+        Returns:
+            The error matrix.
+
+        Raises:
+            InputError: If an entry is missing or cannot be used.
+        """
+        try:
+            return ErrorMatrix(
+                feature=str(raw["feature"]),
+                labels=tuple(str(label) for label in raw["labels"]),
+                counts=np.array(raw["counts"]),
+                abstained=np.array(raw["abstained"]),
+                confidence=float(raw.get("confidence", 0.95)),
+                fingerprint=str(raw.get("fingerprint", "")),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                "not a stored error matrix",
+                got=f"{type(error).__name__}: {error}",
+                wanted="feature, labels, counts and abstained",
+            ) from error
 
 
 def error_matrix(
