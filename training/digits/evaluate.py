@@ -19,117 +19,51 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
-from safetensors import safe_open
+from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2
-from torch import Tensor
 
-from critwin.features.classifier import SmallConvNet
-from critwin.features.pixels import GroundFeature, InkFeature
+from critwin.features.registry import load_feature
 from critwin.models.digits.data import DIGIT_LABELS, GROUND_LABELS, INK_LABELS, load_data
-from critwin.streams import Draws, UnitStreams
+from critwin.models.digits.model import STEPS, DigitsModel, load_digits
+from critwin.streams import UnitStreams
 
-__all__ = ["evaluate", "main", "read_all", "sample"]
+__all__ = ["evaluate", "generate", "main", "read_all"]
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "src/critwin/models/digits"
-NULL_LABEL = 10
 SEED = 1
 
 
-def load_unet(weights: Path) -> tuple[UNet2DModel, np.ndarray]:
-    """Read the network and ``alpha_bar`` of its 1,000 steps."""
-    unet = UNet2DModel.from_pretrained(
-        weights / "unet", local_files_only=True, low_cpu_mem_usage=False
-    ).eval()
-    unet.to(memory_format=torch.channels_last)
-    scheduler = DDPMScheduler.from_pretrained(weights / "scheduler", local_files_only=True)
-    return unet, scheduler.alphas_cumprod.double().numpy()
-
-
-def load_labeller(weights: Path) -> SmallConvNet:
-    """Read the digit labeller."""
-    with safe_open(weights / "labeller.safetensors", framework="pt") as file:
-        net = SmallConvNet(**json.loads(file.metadata()["architecture"]))
-        net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    return net.eval()
-
-
-@torch.inference_mode()
-def sample(
-    unet: UNet2DModel,
-    alpha_bar: np.ndarray,
-    labels: Sequence[int],
-    streams: Sequence[UnitStreams],
-    *,
-    steps: int = 50,
-    start: int | None = None,
-    x_t: Tensor | None = None,
-) -> Tensor:
-    """Draw images by ancestral sampling (DDIM with eta 1) on evenly spaced steps.
+def generate(
+    model: DigitsModel, conditions: Sequence[str | None], batch: int = 200
+) -> NDArray[np.float32]:
+    """Draw one image per condition; image i of a condition is the same in every evaluation.
 
     Args:
-        unet: A network that predicts v.
-        alpha_bar: Signal power at each training step, shape ``(T,)``.
-        labels: Condition of each row, 0..9 or 10 for none, length N.
-        streams: Random streams of each row, length N.
-        steps: Network calls from the last training step; fewer from an earlier ``start``.
-        start: Training step to start from; the last one by default.
-        x_t: Images noised to ``start``, shape ``(N, 3, 28, 28)``; pure noise by default.
+        model: The model.
+        conditions: ``"0"`` to ``"9"``, or None for the null label, length N.
+        batch: Images drawn at once.
 
     Returns:
-        Images, not clipped, shape ``(N, 3, 28, 28)``.
+        Images in ``[0, 1]``, shape ``(N, 3, 28, 28)``.
     """
-    last = len(alpha_bar) - 1 if start is None else start
-    stride = len(alpha_bar) / steps
-    count = max(1, round((last + 1) / stride))
-    grid = np.linspace(last + 1, 0, count + 1)[:-1].round().astype(int) - 1
-    draws = Draws(streams, "reverse")
-    x = draws.normal((3, 28, 28)) if x_t is None else x_t
-    label = torch.as_tensor(labels)
-    for k, step in enumerate(grid):
-        power = alpha_bar[step]
-        alpha, sigma = power**0.5, (1 - power) ** 0.5
-        x = x.contiguous(memory_format=torch.channels_last)
-        timestep = torch.full((len(x),), int(step))
-        v = unet(x, timestep, class_labels=label).sample
-        x_0, noise = alpha * x - sigma * v, alpha * v + sigma * x
-        if k + 1 == len(grid):
-            return x_0.contiguous()
-        power_next = alpha_bar[grid[k + 1]]
-        var = (1 - power_next) / (1 - power) * (1 - power / power_next)
-        x = power_next**0.5 * x_0 + (1 - power_next - var) ** 0.5 * noise
-        x = x + var**0.5 * draws.normal((3, 28, 28))
-    raise AssertionError("the grid of steps is never empty")
-
-
-def generate(
-    unet: UNet2DModel, alpha_bar: np.ndarray, labels: np.ndarray, steps: int, batch: int = 200
-) -> Tensor:
-    """Draw one image per label; image i of a condition is the same in every evaluation."""
-    seen: dict[int, int] = {}
+    seen: dict[str | None, int] = {}
     streams = []
-    for label in labels.tolist():
-        i = seen[label] = seen.get(label, -1) + 1
-        streams.append(UnitStreams(SEED, f"evaluate/{label}/{i}", None, 0))
+    for condition in conditions:
+        i = seen[condition] = seen.get(condition, -1) + 1
+        streams.append(UnitStreams(SEED, f"evaluate/{condition}/{i}", None, 0))
     out, begin = [], time.monotonic()
-    for k in range(0, len(labels), batch):
+    for k in range(0, len(conditions), batch):
         part = slice(k, k + batch)
-        out.append(sample(unet, alpha_bar, labels[part], streams[part], steps=steps))
-        done = min(k + batch, len(labels))
-        print(f"{done}/{len(labels)} images, {time.monotonic() - begin:.0f} s", flush=True)
-    return torch.cat(out)
+        out.append(model.decode(model.generate(conditions[part], streams[part])).numpy())
+        done = min(k + batch, len(conditions))
+        print(f"{done}/{len(conditions)} images, {time.monotonic() - begin:.0f} s", flush=True)
+    return np.concatenate(out)
 
 
-def read_all(images: Tensor, labeller: SmallConvNet) -> dict[str, np.ndarray]:
-    """Read digit, ink and ground of images in ``[-1, 1]``, shape ``(N, 3, 28, 28)``."""
-    pixels = (images * 0.5 + 0.5).clamp(0, 1)
-    with torch.inference_mode():
-        logits = torch.cat([labeller(part) for part in pixels.split(500)])
+def read_all(images: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:
+    """Read digit, ink and ground (-1: abstained) of images in ``[0, 1]``, ``(N, 3, 28, 28)``."""
     return {
-        "digit": logits.argmax(1).numpy(),
-        "ink": np.asarray(InkFeature().read(pixels.numpy()).indices),
-        "ground": np.asarray(GroundFeature().read(pixels.numpy()).indices),
+        name: np.asarray(load_feature(name).read(images).indices)
+        for name in ("digit", "ink", "ground")
     }
 
 
@@ -200,29 +134,28 @@ def _memorisation(images: np.ndarray) -> dict[str, Any]:
     return out
 
 
-def evaluate(weights: Path, per_digit: int, num_null: int, steps: int) -> tuple[dict, Tensor]:
+def evaluate(
+    model: DigitsModel, per_digit: int, num_null: int
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
     """Generate, read and compare.
 
     Args:
-        weights: Folder with ``unet/``, ``scheduler/`` and the labeller.
+        model: The model.
         per_digit: Images generated per digit condition.
         num_null: Images generated under the null label.
-        steps: Network calls an image.
 
     Returns:
         The results, ready for JSON, and the first images of each condition for a contact sheet,
         shape ``(11, 12, 3, 28, 28)``.
     """
     data = load_data()
-    unet, alpha_bar = load_unet(weights)
-    labeller = load_labeller(weights)
-    rendered = read_all(torch.from_numpy(data.render(np.arange(len(data)))), labeller)
+    rendered = read_all(data.render(np.arange(len(data))) * 0.5 + 0.5)
     rules = {k: float((rendered[k] == data.label(k)).mean()) for k in ("ink", "ground")}
 
     # Round robin over the digits, so that a batch is a cross-section.
     wanted = np.tile(np.arange(10), per_digit)
-    images = generate(unet, alpha_bar, wanted, steps)
-    read = read_all(images, labeller)
+    images = generate(model, [DIGIT_LABELS[d] for d in wanted])
+    read = read_all(images)
     law = data.digit_ink / data.digit_ink.sum(1, keepdims=True)
     has_ink = read["ink"] >= 0
     counts = np.zeros((10, 3), dtype=int)
@@ -259,32 +192,31 @@ def evaluate(weights: Path, per_digit: int, num_null: int, steps: int) -> tuple[
         "ink_abstained": int((~has_ink).sum()),
         "ground": _law(read["ground"], data.prior("ground"), GROUND_LABELS),
     }
-    null_images = generate(unet, alpha_bar, np.full(num_null, NULL_LABEL), steps)
-    read = read_all(null_images, labeller)
+    null_images = generate(model, [None] * num_null)
+    read = read_all(null_images)
     null = {
         "digit": _law(read["digit"], data.prior("digit"), DIGIT_LABELS),
         "ink": _law(read["ink"], data.prior("ink"), INK_LABELS),
         "ground": _law(read["ground"], data.prior("ground"), GROUND_LABELS),
-        "memorisation": _memorisation(null_images.numpy()),
+        "memorisation": _memorisation(null_images * 2 - 1),
     }
     result = {
         "schema": 1,
         "seed": SEED,
-        "sampler": f"ancestral (DDIM, eta 1), {steps} evenly spaced steps",
+        "sampler": f"the stochastic sampler of the package, {model.denoiser.schedule.steps} network calls",
         "pixel_rules_on_rendered_images": rules,
         "conditional": conditional,
         "null_label": null,
     }
     rows = [images[wanted == d][:12] for d in range(10)] + [null_images[:12]]
-    return result, torch.stack(rows)
+    return result, np.stack(rows)
 
 
-def contact_sheet(rows: Tensor, path: Path) -> None:
+def contact_sheet(rows: NDArray[np.float32], path: Path) -> None:
     """Draw one row of images per condition, enlarged threefold."""
     from PIL import Image
 
-    pixels = (rows * 0.5 + 0.5).clamp(0, 1).numpy()
-    pixels = np.pad(pixels, [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1)], constant_values=1)
+    pixels = np.pad(rows, [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1)], constant_values=1)
     r, c, _, h, w = pixels.shape
     sheet = pixels.transpose(0, 3, 1, 4, 2).reshape(r * h, c * w, 3)
     image = Image.fromarray((sheet * 255).round().astype(np.uint8))
@@ -294,16 +226,17 @@ def contact_sheet(rows: Tensor, path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, default=PACKAGE / "weights")
+    parser.add_argument("--weights", type=Path, help="another folder of weights")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evaluation.json")
     parser.add_argument("--per-digit", type=int, default=300)
     parser.add_argument("--num-null", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sheet", type=Path, help="also draw samples to this PNG")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    result, rows = evaluate(args.weights, args.per_digit, args.num_null, args.steps)
+    model = load_digits(steps=args.steps, weights=args.weights)
+    result, rows = evaluate(model, args.per_digit, args.num_null)
     text = json.dumps(result, indent=1, allow_nan=False)
     args.out.write_text(text + "\n", encoding="utf-8")
     if args.sheet:
