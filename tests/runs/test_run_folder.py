@@ -193,6 +193,43 @@ def test_a_second_writer_is_refused_at_once_and_harms_nothing(tmp_path: Path) ->
     start(folder)
 
 
+def test_a_second_writer_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    start(folder, limit=8)
+
+    class Slow(ToyPoints):
+        @property
+        def conditions(self) -> Any:
+            raise AssertionError("the model was asked")
+
+        @conditions.setter
+        def conditions(self, value: Any) -> None:
+            pass
+
+    with locked(folder), pytest.raises(RunFolderError, match="another process writes"):
+        start(folder, model=Slow())
+
+
+def test_levels_that_coincide_are_said_once_and_recorded(tmp_path: Path) -> None:
+    said: list[str] = []
+    model = ToyPoints(levels=np.linspace(5.0, -5.0, 11))
+    raw = changed(levels={"unit": "logsnr", "values": [2.1, 2.0, 1.9, 0.0]})
+    outcome = start(tmp_path / "run", raw, model=model, say=said.append)
+    assert outcome.num_total == 40
+    assert len(said) == len(outcome.warnings) == 1
+    assert "2 requested level(s) coincide" in said[0]
+    records = open_run(tmp_path / "run").records()
+    assert records.attrs["num_levels_merged"] == 2
+    assert set(records.logsnr.tolist()) == {2.0, 0.0}
+    np.testing.assert_array_equal(records.column("requested_logsnr"), records.logsnr)
+
+
+def test_a_limited_run_is_not_judged_by_a_few_results(tmp_path: Path) -> None:
+    model = ToyPoints(spoil=lambda source, logsnr: source == "s000000")
+    raw = changed(run={"max_invalid": 0.1})
+    assert start(tmp_path / "run", raw, model=model, limit=4).num_invalid == 1
+
+
 def test_a_second_writer_does_not_remove_a_new_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

@@ -115,9 +115,11 @@ def forward_reverse(
     given = None if isinstance(sources, str) else _given(sources, engine)
     chosen = _plan_sources(engine, sources, given, num_sources, conditions, seed)
     requested = to_logsnr(np.atleast_1d(np.asarray(levels, dtype=np.float64)), unit)
+    resolved = resolve_levels(requested, engine.levels, unit=unit)
     spec = Spec(
         sources=tuple(chosen),
-        levels=resolve_levels(requested, engine.levels, unit=unit),
+        levels=resolved,
+        num_merged=len(requested) - len(resolved),
         reversal=choose_reversal(engine, reversal),
         condition="none" if condition is None else condition,
         steps=steps,

@@ -243,6 +243,7 @@ def iterate(
     max_invalid: float,
     num_done: int = 0,
     num_invalid: int = 0,
+    is_all: bool = True,
 ) -> Iterator[Measured]:
     """Measure units batch by batch; stop when too many results are invalid.
 
@@ -252,6 +253,7 @@ def iterate(
         max_invalid: Largest share of invalid results.
         num_done: Number of results that exist already.
         num_invalid: Number of invalid ones among them.
+        is_all: Whether these units are all that are left.
 
     Yields:
         Results of each batch. What was yielded is the caller's before anything is raised.
@@ -271,7 +273,8 @@ def iterate(
         num_invalid += int(np.sum(~measured.records.column("valid")))
         yield measured
         check(MIN_RESULTS)
-    check(1)
+    if is_all:
+        check(1)
 
 
 def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
@@ -297,6 +300,7 @@ def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str,
         "guidance": spec.guidance,
         "is_prior_estimated": bool(estimated),
         "estimated_priors": json.dumps(estimated),
+        "num_levels_merged": spec.num_merged,
         "num_sources_invalid": sum(not state.is_valid for state in states),
     }
     return priors, attrs

@@ -45,6 +45,7 @@ class Spec:
         replicates: Fresh noise and fresh reversals of a source at a level.
         batch_size: Number of rows of every batch.
         seed: Seed of all random streams.
+        num_merged: Requested levels that coincide with another one.
     """
 
     sources: tuple[Source, ...]
@@ -56,6 +57,7 @@ class Spec:
     replicates: int = 1
     batch_size: int = 16
     seed: int = 0
+    num_merged: int = 0
 
     def __post_init__(self) -> None:
         """Check the counts."""

@@ -153,7 +153,7 @@ def estimate_run(
     return Estimate(
         num_sources=len(spec.sources),
         num_levels=len(spec.levels),
-        num_merged=_num_requested(prepared) - len(spec.levels),
+        num_merged=spec.num_merged,
         replicates=spec.replicates,
         num_units=len(units),
         num_units_left=len(left),
@@ -235,8 +235,3 @@ def _features(prepared: Prepared, spec: Spec) -> tuple[FeatureEstimate, ...]:
             )
         )
     return tuple(found)
-
-
-def _num_requested(prepared: Prepared) -> int:
-    section = prepared.config.levels
-    return len(section.values) if section.values is not None else int(section.count or 0)

@@ -39,7 +39,7 @@ from critwin.runs.files import (
 )
 from critwin.runs.folder import seal, write_info
 from critwin.runs.ledger import FileRow, Ledger
-from critwin.runs.lock import locked
+from critwin.runs.lock import locked, refuse_if_locked
 from critwin.runs.prepare import Prepared, identity, prepare, spec_of, use_threads
 from critwin.runs.resume import check_config, check_identity, occupied_by
 from critwin.runs.signals import DroppedBatch, Stop, stop_on_signals
@@ -118,6 +118,7 @@ def run_experiment(
     folder = Path(config.run.out if out is None else out)
     info = occupied_by(folder)
     grown = [] if info is None else check_config(info["config"], config)
+    refuse_if_locked(folder)
     if info is not None and threads is None:
         threads = int(info["num_threads"])
     with use_threads(threads) as num_threads:
@@ -197,6 +198,10 @@ class _Session:
         spec = spec_of(self._prepared, ledger.requested_levels())
         units = plan(spec)
         total = len(units)
+        if spec.num_merged:
+            line = f"{spec.num_merged} requested level(s) coincide with others and are left out"
+            warnings = [*warnings, line]
+            self._say(f"warning: {line}")
         try:
             states = self._sources(ledger, stop, spec)
             context = Context(
@@ -279,15 +284,16 @@ class _Session:
         todo = [unit for unit in units if unit.key not in done]
         spent = total - sum(cost[unit.logsnr] for unit in todo)
         num_done, num_invalid = counts["num_units"], counts["num_invalid"]
-        todo = todo if self._limit is None else todo[: self._limit]
+        chosen = todo if self._limit is None else todo[: self._limit]
         self._progress(Progress("units", num_done, len(units), num_invalid, spent, total))
         begun = time.monotonic()
         for measured in iterate(
-            todo,
+            chosen,
             context,
             max_invalid=self._prepared.config.run.max_invalid,
             num_done=num_done,
             num_invalid=num_invalid,
+            is_all=len(chosen) == len(todo),
         ):
             files = self._result_images(measured)
             ledger.add_results(

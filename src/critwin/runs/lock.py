@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from critwin.errors import RunFolderError
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # not on Windows
 
-__all__ = ["LOCK_NAME", "holder", "locked"]
+__all__ = ["LOCK_NAME", "holder", "locked", "refuse_if_locked"]
 
 LOCK_NAME = "run.lock"
 
@@ -75,6 +75,28 @@ def holder(folder: Path) -> dict[str, object] | None:
         os.close(descriptor)
 
 
+def refuse_if_locked(folder: Path) -> None:
+    """Refuse at once if another process writes to a run folder, before anything slow is done.
+
+    Args:
+        folder: The run folder; it need not exist.
+
+    Raises:
+        RunFolderError: If there is such a process.
+    """
+    found = holder(folder)
+    if found is not None:
+        raise _refusal(folder, found)
+
+
+def _refusal(folder: Path, found: Mapping[str, object]) -> RunFolderError:
+    return RunFolderError(
+        f"another process writes to {str(folder)!r}",
+        got=f"process {found.get('pid', 'unknown')} on {found.get('host', 'unknown')}",
+        next_step=f"wait for it or stop it; if it is dead, delete {LOCK_NAME} there",
+    )
+
+
 def _acquire(path: Path) -> int:
     for attempt in range(4):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -90,12 +112,7 @@ def _acquire(path: Path) -> int:
                 return descriptor
         os.close(descriptor)
         if not is_ours and attempt:
-            who = found or {}
-            raise RunFolderError(
-                f"another process writes to {str(path.parent)!r}",
-                got=f"process {who.get('pid', 'unknown')} on {who.get('host', 'unknown')}",
-                next_step=f"wait for it or stop it; if it is dead, delete {path.name} there",
-            )
+            raise _refusal(path.parent, found or {})
         time.sleep(0.05)  # someone may only have been looking
     raise RunFolderError(f"cannot lock {str(path.parent)!r}", next_step="try again")
 

@@ -115,8 +115,9 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
         else:
             sources = plan_images(section.count, str(section.path), config.run.seed)
     with _located("levels"):
+        requested = requested_levels(config.levels)
         levels = resolve_levels(
-            requested_levels(config.levels),
+            requested,
             model.levels,
             unit=config.levels.unit,
             measured=measured,
@@ -135,6 +136,7 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
         replicates=config.experiment.replicates,
         batch_size=config.run.batch_size,
         seed=config.run.seed,
+        num_merged=len(requested) - len(levels),
     )
 
 
