@@ -203,7 +203,8 @@ def evaluate(
     result = {
         "schema": 1,
         "seed": SEED,
-        "sampler": f"the stochastic sampler of the package, {model.denoiser.schedule.steps} network calls",
+        "sampler": "the stochastic sampler of the package, "
+        f"{model.denoiser.schedule.steps} network calls",
         "pixel_rules_on_rendered_images": rules,
         "conditional": conditional,
         "null_label": null,
