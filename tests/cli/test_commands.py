@@ -18,6 +18,7 @@ from critwin.cli._app import COMMANDS, make_app
 from critwin.levels import ou_time
 from critwin.runs.config import parse_config
 from critwin.runs.folder import open_run
+from toy_models import ToyPoints
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -199,7 +200,7 @@ def test_doctor_is_content(run: Run, tmp_path: Path) -> None:
     facts = json.loads(out)
     assert facts["is_healthy"] is True
     assert facts["versions"]["torch"]
-    assert run("doctor")[1].splitlines()[-1] == "all good"
+    assert facts["shipped weights"].startswith("intact")
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -207,6 +208,8 @@ def test_doctor_finds_what_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) 
     def broken(name: str) -> Any:
         raise OSError(f"{name} is gone")
 
+    monkeypatch.setattr("critwin.models.registry.load_model", lambda name: ToyPoints())
+    assert run("doctor")[1].splitlines()[-1] == "all good"
     monkeypatch.setattr("critwin.models.registry.load_model", broken)
     code, out, err = run("doctor")
     assert code == 2
@@ -386,26 +389,22 @@ def _child(tmp_path: Path, *args: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
-def test_a_process_that_is_stopped_and_one_that_is_killed(run: Run, tmp_path: Path) -> None:
-    """The real command: SIGTERM ends with 143 and a way on, SIGKILL loses at most a batch."""
+def test_a_process_that_is_stopped_tells_how_to_go_on(run: Run, tmp_path: Path) -> None:
     change("count = 8", "count = 200")
     change("count = 24", "count = 60")
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
-        child = _child(tmp_path, "run", "x.toml", "--no-report", "--json")
-        _wait_for_units(tmp_path / "run", child)
-        os.kill(child.pid, number)
-        out, err = child.communicate(timeout=100)
-        assert child.returncode == code, err
-        assert out == ""
-        if number == signal.SIGTERM:
-            assert err.splitlines()[-1].startswith("critwin: stopped: ")
-            assert "run the same command again" in err
-            assert err.splitlines()[0].startswith("critwin: SIGTERM: finishing this batch")
+    child = _child(tmp_path, "run", "x.toml", "--no-report", "--json")
+    _wait_for_units(tmp_path / "run", child)
+    os.kill(child.pid, signal.SIGTERM)
+    out, err = child.communicate(timeout=100)
+    assert child.returncode == 143, err
+    assert out == ""
+    assert err.splitlines()[0].startswith("critwin: SIGTERM: finishing this batch")
+    assert err.splitlines()[-1].startswith("critwin: stopped: ")
+    assert "run the same command again" in err
     done = open_run("run").counts()["num_units"]
     assert 0 < done < 12_000
-    assert done % 4 == 0
     status = json.loads(run("status", "run", "--json")[1])
-    assert status["is_running"] is False
+    assert (status["is_running"], status["num_units"]) == (False, done)
 
 
 def _wait_for_units(folder: Path, child: subprocess.Popen[str]) -> None:

@@ -105,7 +105,7 @@ def _same(one: Path, other: Path) -> None:
 
 
 def test_killed_at_some_writes(ask: Ask, tmp_path: Path) -> None:
-    _kill_at_writes(ask, tmp_path, every=5)
+    _kill_at_writes(ask, tmp_path, every=8)
 
 
 @pytest.mark.validate
