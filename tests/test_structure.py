@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = [
     {"errors"},
-    {"streams", "levels"},
+    {"streams", "levels", "plugins"},
     {"_checks", "records"},
     {"transitions"},
     {"reshaping", "quantities"},

@@ -7,10 +7,8 @@ in experiment files.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from critwin.errors import InputError
 from critwin.features.base import Feature, check_feature
 from critwin.features.pixels import GroundFeature, InkFeature
+from critwin.plugins import check_options, entry_point, listing
 
 __all__ = ["GROUP", "list_features", "load_feature"]
 
@@ -50,10 +49,14 @@ def load_feature(
                 got=", ".join(options) or "called",
             )
         return check_feature(feature)
-    factory = _BUILTINS[feature][0] if feature in _BUILTINS else _from_entry_point(feature)
+    factory = (
+        _BUILTINS[feature][0]
+        if feature in _BUILTINS
+        else entry_point(GROUP, "feature", feature, list(list_features()))
+    )
     if called is not None:
         options["name"] = called
-    _check_options(feature, factory, options)
+    check_options("feature", feature, factory, options, hidden=("model",))
     if "model" in inspect.signature(factory).parameters:
         options["model"] = model
     return check_feature(factory(**options))
@@ -65,67 +68,7 @@ def list_features() -> dict[str, str]:
     Returns:
         Name -> description; plugins are not imported, they show where they come from.
     """
-    out = {name: line for name, (_, line) in _BUILTINS.items()}
-    for point in sorted(metadata.entry_points(group=GROUP), key=lambda p: p.name):
-        source = point.dist.name if point.dist is not None else point.value
-        out.setdefault(point.name, f"from {source}")
-    return out
-
-
-def _from_entry_point(name: str) -> Callable[..., Any]:
-    points = list(metadata.entry_points(group=GROUP, name=name))
-    if not points:
-        known = list(list_features())
-        close = difflib.get_close_matches(name, known, n=1)
-        raise InputError(
-            "unknown feature",
-            got=name,
-            wanted=f"one of {', '.join(known)}",
-            next_step=f"did you mean {close[0]!r}?" if close else "see: critwin features",
-        )
-    if len(points) > 1:
-        raise InputError(
-            f"two packages bring a feature called {name!r}",
-            got=", ".join(point.value for point in points),
-            next_step="uninstall one of them",
-        )
-    try:
-        factory = points[0].load()
-    except Exception as error:
-        raise InputError(
-            f"feature {name!r} of {points[0].value} cannot be imported",
-            got=f"{type(error).__name__}: {error}",
-            next_step="repair or uninstall that package",
-        ) from error
-    if not callable(factory):
-        raise InputError(
-            f"entry point {name!r} is not callable",
-            got=type(factory).__name__,
-            wanted="a callable that takes options and returns a feature",
-        )
-    made: Callable[..., Any] = factory
-    return made
-
-
-def _check_options(name: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(factory).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return
-    known = [p for p in parameters if p != "model"]
-    for option in options:
-        if option not in known:
-            close = difflib.get_close_matches(option, known, n=1)
-            raise InputError(
-                f"unknown option of feature {name!r}",
-                got=option,
-                wanted=f"one of {', '.join(known)}" if known else "no options",
-                next_step=f"did you mean {close[0]!r}?" if close else None,
-            )
-    missing = [
-        p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options
-    ]
-    if missing:
-        raise InputError(f"feature {name!r} needs the option {missing[0]!r}")
+    return listing(GROUP, {name: line for name, (_, line) in _BUILTINS.items()})
 
 
 def _component(

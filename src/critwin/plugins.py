@@ -1,0 +1,125 @@
+"""What models and features that are named have in common: entry points and checked options.
+
+Third parties add models and features through entry points, never through import paths in an
+experiment file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from critwin.errors import InputError
+
+__all__ = ["check_options", "entry_point", "listing"]
+
+
+def listing(group: str, builtins: Mapping[str, str]) -> dict[str, str]:
+    """Names that can be loaded, with one line on each.
+
+    Args:
+        group: Entry-point group.
+        builtins: Built-in name -> description.
+
+    Returns:
+        Name -> description; plugins are not imported, they show where they come from.
+    """
+    known = dict(builtins)
+    for point in sorted(metadata.entry_points(group=group), key=lambda p: p.name):
+        source = point.dist.name if point.dist is not None else point.value
+        known.setdefault(point.name, f"from {source}")
+    return known
+
+
+def entry_point(group: str, kind: str, name: str, known: Sequence[str]) -> Callable[..., Any]:
+    """The callable that a package registered under a name.
+
+    Args:
+        group: Entry-point group.
+        kind: ``"model"`` or ``"feature"``, for the messages.
+        name: The name.
+        known: All names that could have been meant.
+
+    Returns:
+        The callable, imported.
+
+    Raises:
+        InputError: If nothing, or more than one thing, has the name, or it cannot be used.
+    """
+    points = list(metadata.entry_points(group=group, name=name))
+    if not points:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise InputError(
+            f"unknown {kind}",
+            got=name,
+            wanted=f"one of {', '.join(known)}",
+            next_step=f"did you mean {close[0]!r}?" if close else f"see: critwin {kind}s",
+        )
+    if len(points) > 1:
+        raise InputError(
+            f"two packages bring a {kind} called {name!r}",
+            got=", ".join(point.value for point in points),
+            next_step="uninstall one of them",
+        )
+    try:
+        factory = points[0].load()
+    except Exception as error:
+        raise InputError(
+            f"{kind} {name!r} of {points[0].value} cannot be imported",
+            got=f"{type(error).__name__}: {error}",
+            next_step="repair or uninstall that package",
+        ) from error
+    if not callable(factory):
+        raise InputError(
+            f"entry point {name!r} is not callable",
+            got=type(factory).__name__,
+            wanted=f"a callable that takes options and returns a {kind}",
+        )
+    made: Callable[..., Any] = factory
+    return made
+
+
+def check_options(
+    kind: str,
+    name: str,
+    factory: Callable[..., Any],
+    options: Mapping[str, Any],
+    *,
+    hidden: Sequence[str] = (),
+) -> None:
+    """Refuse options that a factory does not take, and missing ones that it needs.
+
+    Args:
+        kind: ``"model"`` or ``"feature"``, for the messages.
+        name: Name of the model or feature.
+        factory: What takes the options.
+        options: The options.
+        hidden: Parameters that are not options.
+
+    Raises:
+        InputError: If an option is unknown or missing.
+    """
+    parameters = inspect.signature(factory).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [p for p in parameters if p not in hidden]
+    for option in options:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            raise InputError(
+                f"unknown option of {kind} {name!r}",
+                got=option,
+                wanted=f"one of {', '.join(known)}" if known else "no options",
+                next_step=f"did you mean {close[0]!r}?" if close else None,
+            )
+    for parameter in known:
+        about = parameters[parameter]
+        if (
+            about.default is about.empty
+            and about.kind is not about.VAR_POSITIONAL
+            and parameter not in options
+        ):
+            raise InputError(f"{kind} {name!r} needs the option {parameter!r}")
