@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from critwin.errors import InputError
 from critwin.features import ClassifierFeature, checked_read, load_classifier, load_feature
 from critwin.features.classifier import SmallConvNet
-from critwin.features.labelling import error_matrix
+from critwin.features.labelling import ErrorMatrix, error_matrix
 from critwin.models.digits.data import load_data
 
 NON_MEMBERS = np.flatnonzero(~load_data().is_member)
@@ -197,3 +197,31 @@ def test_the_fingerprint_changes_with_everything() -> None:
         ClassifierFeature(nn.Sequential(Corner(), nn.ReLU()), ("a", "b"), name="c"),
     ]
     assert len({feature.fingerprint for feature in prints}) == len(prints)
+
+
+def test_it_tells_how_often_it_errs(tmp_path: Path) -> None:
+    matrix = ErrorMatrix(
+        feature="c", labels=("a", "b"), counts=np.array([[9, 1], [2, 8]]), abstained=np.zeros(2)
+    )
+    plain = ClassifierFeature(Corner(), ("a", "b"), name="c")
+    feature = ClassifierFeature(Corner(), ("a", "b"), name="c", errors=matrix)
+    assert plain.errors is None
+    assert feature.errors is matrix
+    assert feature.fingerprint == plain.fingerprint  # the same readings
+    with pytest.raises(InputError, match="not that of feature 'c': got a, b; wanted a, z"):
+        ClassifierFeature(Corner(), ("a", "z"), name="c", errors=matrix)
+    weights = write(tmp_path / "w.safetensors")
+    file = tmp_path / "errors.json"
+    file.write_text(json.dumps(ErrorMatrix(**{**vars(matrix), "labels": ("no", "yes")}).as_dict()))
+    loaded = load_feature("classifier", file=str(weights), errors=str(file))
+    np.testing.assert_array_equal(loaded.errors.counts, matrix.counts)
+    file.write_text("[]")
+    with pytest.raises(InputError, match="not a stored error matrix"):
+        load_feature("classifier", file=str(weights), errors=str(file))
+    with pytest.raises(InputError, match="cannot read the error matrix"):
+        load_feature("classifier", file=str(weights), errors=str(tmp_path / "none.json"))
+
+
+def test_the_digit_labeller_tells_its_errors_unless_it_abstains() -> None:
+    assert load_feature("digit").errors.num_samples == 1000
+    assert load_feature("digit", abstain_below=0.1).errors is None

@@ -429,6 +429,13 @@ def test_an_error_matrix_adds_a_corrected_curve(records: Records) -> None:
     assert any(note.startswith("ink: ") for note in data.notes)
     column = [row["kept_corrected"] for row in rows_of(kept_table(data.features).text)]
     assert sum(bool(cell) for cell in column) == has_held.sum()
+    told = {**records.attrs, "labeller_errors": json.dumps({"ink": matrix.as_dict()})}
+    same = report_data(replace(records, attrs=told))  # what the feature told is used unasked
+    np.testing.assert_array_equal(same.features[1].corrected, ink.corrected)
+    assert all("labeller_errors" not in name for name, _ in same.provenance)
+    assert (
+        report_data(replace(records, attrs=told), error_matrices={}).features[1].corrected is None
+    )
 
 
 def test_a_reason_that_all_labels_share_is_said_once() -> None:

@@ -303,6 +303,9 @@ def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str,
         "num_levels_merged": spec.num_merged,
         "num_sources_invalid": sum(not state.is_valid for state in states),
     }
+    errors = {f.name: getattr(f, "errors", None) for f in context.features}
+    if known := {name: matrix.as_dict() for name, matrix in errors.items() if matrix is not None}:
+        attrs["labeller_errors"] = json.dumps(known, allow_nan=False)
     return priors, attrs
 
 

@@ -25,6 +25,8 @@ from critwin.records import ABSTAIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from critwin.features.labelling import ErrorMatrix
+
 __all__ = ["ARCHITECTURES", "ClassifierFeature", "SmallConvNet", "load_classifier"]
 
 
@@ -108,9 +110,12 @@ class ClassifierFeature:
         name: Name of the feature.
         abstain_below: Abstain where ``margin`` is below this, in ``[0, 1]``.
         batch_size: Rows a call.
+        errors: How often it errs on labelled samples; kept with what it reads, so that a report
+            shows the curve corrected for these errors beside the raw one.
 
     Raises:
-        InputError: If a name or an option cannot be used, or a weight is not finite.
+        InputError: If a name or an option cannot be used, a weight is not finite, or the errors
+            are those of other labels.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class ClassifierFeature:
         name: str,
         abstain_below: float = 0.0,
         batch_size: int = 64,
+        errors: ErrorMatrix | None = None,
     ) -> None:
         self.network = network
         self.name = name
@@ -133,6 +139,13 @@ class ClassifierFeature:
             raise InputError("batch_size must be positive", got=batch_size)
         self.abstain_below = float(abstain_below)
         self.batch_size = int(batch_size)
+        if errors is not None and set(errors.labels) != set(self.labels):
+            raise InputError(
+                f"the error matrix is not that of feature {name!r}",
+                got=", ".join(errors.labels),
+                wanted=", ".join(self.labels),
+            )
+        self.errors = errors
         for key, tensor in network.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):
                 raise InputError(
@@ -224,6 +237,7 @@ def load_classifier(
     abstain_below: float = 0.0,
     name: str | None = None,
     batch_size: int = 64,
+    errors: ErrorMatrix | None = None,
 ) -> ClassifierFeature:
     """A classifier from a safetensors file.
 
@@ -236,6 +250,7 @@ def load_classifier(
         abstain_below: Abstain where the margin is below this.
         name: Name of the feature; the file's stem unless given.
         batch_size: Rows a call.
+        errors: How often it errs, as in :class:`ClassifierFeature`.
 
     Returns:
         The feature.
@@ -284,6 +299,7 @@ def load_classifier(
         name=file.stem if name is None else name,
         abstain_below=abstain_below,
         batch_size=batch_size,
+        errors=errors,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from critwin.features.base import Feature
 
-__all__ = ["ErrorMatrix", "error_matrix"]
+__all__ = ["ErrorMatrix", "error_matrix", "read_error_matrix"]
 
 _BATCH = 256
 
@@ -204,6 +206,29 @@ def error_matrix(
         confidence=confidence,
         fingerprint=feature.fingerprint,
     )
+
+
+def read_error_matrix(path: str | Path) -> ErrorMatrix:
+    """An error matrix from a JSON file of what :meth:`ErrorMatrix.as_dict` returned.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The error matrix.
+
+    Raises:
+        InputError: If the file cannot be read or holds something else.
+    """
+    try:
+        raw = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "cannot read the error matrix",
+            got=f"{path}: {getattr(error, 'strerror', None) or error}",
+            wanted="a JSON file of ErrorMatrix.as_dict()",
+        ) from error
+    return ErrorMatrix.from_dict(raw)
 
 
 def _truth_indices(feature: Feature, truth: Any) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ in experiment files.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -99,17 +100,46 @@ def _component(
     return ComponentFeature(mixture=mixture, groups=groups, draw=draw, seed=seed, name=name)
 
 
-def _classifier(*, file: str, abstain_below: float = 0.0, name: str | None = None) -> Feature:
+def _classifier(
+    *,
+    file: str,
+    abstain_below: float = 0.0,
+    name: str | None = None,
+    errors: str | Mapping[str, Any] | None = None,
+) -> Feature:
     from critwin.features.classifier import load_classifier
+    from critwin.features.labelling import ErrorMatrix, read_error_matrix
 
-    return load_classifier(file, abstain_below=abstain_below, name=name)
+    matrix = None
+    if errors is not None:
+        matrix = (
+            read_error_matrix(errors)
+            if isinstance(errors, str)
+            else (ErrorMatrix.from_dict(errors))
+        )
+    return load_classifier(file, abstain_below=abstain_below, name=name, errors=matrix)
 
 
 def _digit(*, abstain_below: float = 0.0, name: str = "digit") -> Feature:
     from critwin.features.classifier import load_classifier
+    from critwin.features.labelling import ErrorMatrix
 
-    weights = files("critwin").joinpath("models", "digits", "weights", "labeller.safetensors")
-    return load_classifier(str(weights), abstain_below=abstain_below, name=name)
+    weights = files("critwin").joinpath("models", "digits", "weights")
+    matrix = None
+    if abstain_below == 0:  # measured on non-members without abstentions
+        raw = json.loads(weights.joinpath("labeller_errors.json").read_text(encoding="utf-8"))
+        matrix = ErrorMatrix(
+            feature=name,
+            labels=tuple(raw["labels"]),
+            counts=raw["counts_true_by_said"],
+            abstained=[0] * len(raw["labels"]),
+        )
+    return load_classifier(
+        str(weights.joinpath("labeller.safetensors")),
+        abstain_below=abstain_below,
+        name=name,
+        errors=matrix,
+    )
 
 
 _BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,8 @@ def write_report(
         images: ``(source, effective logsnr)`` -> image of a result, ``(source, None)`` -> image of
             the source: a path, encoded bytes or an array. The images of the run folder unless
             given.
-        error_matrices: Feature -> what its labeller says of samples whose label is known; adds
-            corrected curves.
+        error_matrices: Feature -> what its labeller says of samples whose label is known, which
+            adds corrected curves; what the features themselves told unless given.
         confidence: Of the intervals.
         epsilon: Tolerance of the windows of single labels.
 
@@ -110,7 +111,8 @@ def report_data(
             images = {(image.source, image.logsnr): image.path for image in run.images()}
     known = {name.replace(".", "_") for name, _ in rows}
     known |= {name.removesuffix("_name") for name in known}  # model.name is model
-    rows += [row for row in provenance.rows(records.attrs) if row[0] not in known]
+    attrs = {key: value for key, value in records.attrs.items() if key != "labeller_errors"}
+    rows += [row for row in provenance.rows(attrs) if row[0] not in known]
     rows.append(("digest of the records (SHA-256)", digest(records)))
     return collect(
         records,
@@ -119,10 +121,21 @@ def report_data(
         provenance=rows,
         config=config,
         notes=notes,
-        error_matrices=error_matrices,
+        error_matrices=_told(records) if error_matrices is None else error_matrices,
         confidence=confidence,
         epsilon=epsilon,
     )
+
+
+def _told(records: Records) -> dict[str, ErrorMatrix]:
+    """What the features said of their own errors when they were read."""
+    from critwin.features.labelling import ErrorMatrix
+
+    try:
+        raw = json.loads(str(records.attrs.get("labeller_errors") or "{}"))
+        return {str(name): ErrorMatrix.from_dict(value) for name, value in raw.items()}
+    except (ValueError, AttributeError):  # a file of someone else's; the raw curve stands
+        return {}
 
 
 def _open(source: Run | Records | str | Path) -> tuple[Run | None, Records]:
