@@ -144,7 +144,7 @@ def _estimate_lines(e: Estimate) -> list[str]:
         f"batches: {e.num_batches} of {e.batch_size} rows",
         "network evaluations: "
         + ("unknown, the model does not tell" if e.evaluations is None else f"{e.evaluations}"),
-        "time: " + ("unknown" if e.seconds is None else duration(e.seconds)) + f" ({e.measured})",
+        "time: " + duration(e.seconds) + f" ({e.measured})",
         f"disk: {e.disk_bytes / 1e6:.1f} MB",
         "expected 95 % interval of each midpoint, total width in t:",
     ]

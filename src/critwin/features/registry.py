@@ -121,6 +121,8 @@ def _classifier(
 
 
 def _digit(*, abstain_below: float = 0.0, name: str = "digit") -> Feature:
+    import numpy as np
+
     from critwin.features.classifier import load_classifier
     from critwin.features.labelling import ErrorMatrix
 
@@ -131,8 +133,8 @@ def _digit(*, abstain_below: float = 0.0, name: str = "digit") -> Feature:
         matrix = ErrorMatrix(
             feature=name,
             labels=tuple(raw["labels"]),
-            counts=raw["counts_true_by_said"],
-            abstained=[0] * len(raw["labels"]),
+            counts=np.array(raw["counts_true_by_said"]),
+            abstained=np.zeros(len(raw["labels"]), dtype=np.int64),
         )
     return load_classifier(
         str(weights.joinpath("labeller.safetensors")),

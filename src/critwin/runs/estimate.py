@@ -67,7 +67,7 @@ class Estimate:
         batch_size: Rows of a batch.
         evaluations: Network evaluations of single rows that are left, padding included; None if
             the model does not tell.
-        seconds: Time that is left, from one measured batch; None if nothing was measured.
+        seconds: Time that is left, from measured batches.
         measured: What the time rests on.
         disk_bytes: Size of the finished run folder.
         t_low: Smallest OU time.
@@ -84,7 +84,7 @@ class Estimate:
     num_batches: int
     batch_size: int
     evaluations: int | None
-    seconds: float | None
+    seconds: float
     measured: str
     disk_bytes: int
     t_low: float
@@ -118,7 +118,7 @@ def estimate_run(
     done: Collection[str] = (),
     threads: int | None = None,
 ) -> Estimate:
-    """Estimate a run; one batch of sources and one of units are measured, and thrown away.
+    """Estimate a run; a few batches are measured, and thrown away.
 
     Args:
         prepared: The loaded experiment file.
@@ -139,13 +139,10 @@ def estimate_run(
     evaluations = None
     if all(value is not None for value in cost.values()):
         evaluations = sum((cost[group[0].logsnr] or 0) * spec.batch_size for group in groups)
-    seconds, text, num_pixels = (
-        _measured(prepared, spec, cost, threads) if groups else (0.0, "nothing is left", 0)
+    clock, text, num_pixels = (
+        _measured(prepared, spec, cost, threads) if groups else (None, "nothing is left", 0)
     )
-    total = None
-    if seconds is not None and groups:
-        first = cost[spec.levels[0].effective] or 1
-        total = sum(seconds * (cost[group[0].logsnr] or 1) / first for group in groups)
+    total = sum(clock.seconds(cost[group[0].logsnr]) for group in groups) if clock else 0.0
     times = ou_time([level.effective for level in spec.levels])
     num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
     per_row = _BYTES_PER_UNIT + 150 * sum(1 + len(f.labels) / 5 for f in prepared.features)
@@ -160,7 +157,7 @@ def estimate_run(
         num_batches=len(groups),
         batch_size=spec.batch_size,
         evaluations=evaluations,
-        seconds=0.0 if not groups else total,
+        seconds=total,
         measured=text,
         disk_bytes=int(
             len(units) * per_row
@@ -174,10 +171,26 @@ def estimate_run(
     )
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """Time of a batch: what it costs whatever the level, and what each evaluation adds."""
+
+    fixed: float
+    each: float
+
+    def seconds(self, evaluations: int | None) -> float:
+        return self.fixed + self.each * (evaluations or 0)
+
+
 def _measured(
     prepared: Prepared, spec: Spec, cost: dict[float, int | None], threads: int | None
-) -> tuple[float, str, int]:
-    """Seconds of one batch at the level that needs the fewest evaluations, and pixels an image."""
+) -> tuple[_Clock, str, int]:
+    """The time of a batch, from the cheapest level and one of middling cost; pixels an image."""
+    known = all(value is not None for value in cost.values())
+    levels = sorted((level.effective for level in spec.levels), key=lambda x: cost[x] or 0)
+    tried = [levels[0]]
+    if known and cost[levels[len(levels) // 2]] != cost[levels[0]]:
+        tried.append(levels[len(levels) // 2])
     with use_threads(threads):
         states, samples = measure_sources(
             spec.sources[: spec.batch_size], prepared.model, prepared.features, spec
@@ -189,26 +202,33 @@ def _measured(
             states={state.source.name: state for state in states},
             comparisons=prepared.comparisons,
         )
-        level = spec.levels[0]
-        batch = [
-            unit
-            for unit in plan(spec)
-            if unit.logsnr == level.effective and unit.source in context.states
-        ][: spec.batch_size]
-        best = math.inf
-        for _ in range(2):  # the first batch also pays for starting up
-            begun = time.perf_counter()
-            measure(batch, context)
-            best = min(best, time.perf_counter() - begun)
-    known = all(value is not None for value in cost.values())
-    text = (
-        f"one batch of {spec.batch_size} rows at t = {float(ou_time(level.effective)):.3g}, "
-        "the cheapest level, took "
-        + f"{best:.2g} s; "
-        + ("the others are scaled by their network evaluations" if known else "others as long")
+        times = []
+        for level in tried:
+            batch = [
+                unit
+                for unit in plan(spec)
+                if unit.logsnr == level and unit.source in context.states
+            ][: spec.batch_size]
+            best = math.inf
+            for _ in range(2):  # the first batch also pays for starting up
+                begun = time.perf_counter()
+                measure(batch, context)
+                best = min(best, time.perf_counter() - begun)
+            times.append(best)
+    where = " and ".join(
+        f"{x:.2g} s at t = {float(ou_time(y)):.3g}" for x, y in zip(times, tried, strict=True)
     )
+    text = f"a batch of {spec.batch_size} rows took {where}"
+    clock = _Clock(times[0], 0.0)
+    if len(tried) == 2:
+        near, far = (cost[level] or 0 for level in tried)
+        each = max(0.0, times[1] - times[0]) / (far - near)
+        clock = _Clock(max(0.0, times[0] - each * near), each)
+        text += "; other levels are scaled by their network evaluations"
+    elif not known:
+        text += "; other levels are taken to last as long"
     is_image = samples.ndim == 4 and samples.shape[1] in (1, 3)
-    return best, text, int(math.prod(samples.shape[1:])) if is_image else 0
+    return clock, text, int(math.prod(samples.shape[1:])) if is_image else 0
 
 
 def _features(prepared: Prepared, spec: Spec) -> tuple[FeatureEstimate, ...]:
