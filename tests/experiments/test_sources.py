@@ -13,6 +13,8 @@ from critwin.experiments.sources import (
     plan_given,
     plan_images,
 )
+from critwin.models.mixture import MixtureModel
+from critwin.theory.mixtures import GaussianMixture
 from toy_models import ToyImages, ToyPoints
 
 
@@ -102,3 +104,12 @@ def test_strata_are_dealt_in_turn_and_prefixes_stay() -> None:
     every = plan_dataset(40, 40, seed=3, strata=strata)
     assert every[:6] == few
     assert sorted(source.item for source in every) == list(range(40))
+
+
+def test_generated_sources_carry_the_component_that_a_mixture_drew() -> None:
+    mixture = GaussianMixture(means=[-50.0, 50.0], names=["left", "right"])
+    sources = plan_generated(16)
+    clean, planted = clean_samples(MixtureModel(mixture), sources, seed=0, batch_size=16)
+    said = [truth["component"] for truth in planted]
+    assert said == ["left" if x < 0 else "right" for x in clean[:, 0].tolist()]
+    assert set(said) == {"left", "right"}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from critwin.models.base import Model
+    from critwin.streams import UnitStreams
 
 __all__ = [
     "Source",
@@ -228,8 +229,9 @@ def clean_samples(
     if kind == "generated":
         rows = padded_rows(len(sources), batch_size)
         streams = padded_streams([(s.name, None, 0) for s in sources], batch_size, seed)
-        clean = model.generate([sources[i].condition for i in rows], streams)
-        planted = none
+        conditions = [sources[i].condition for i in rows]
+        clean = model.generate(conditions, streams)
+        planted = _planted(model, conditions, streams, len(sources))
     elif kind == "dataset":
         clean, planted = _items(model, [s.item for s in sources])
     elif kind == "images":
@@ -246,6 +248,15 @@ def clean_samples(
             "sources have the wrong shape", got=tuple(clean.shape), wanted=str(wanted)
         )
     return clean.contiguous(), planted
+
+
+def _planted(
+    model: Model, conditions: Sequence[str | None], streams: Sequence[UnitStreams], num: int
+) -> list[dict[str, str]]:
+    """The truth about generated samples, from a model that knows it (as a mixture does)."""
+    tell = getattr(model, "planted", None)
+    columns = tell(conditions, streams) if callable(tell) else {}
+    return [{name: str(values[row]) for name, values in columns.items()} for row in range(num)]
 
 
 def dataset_of(model: Model) -> Any:
