@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from critwin.models.registry import load_model
     from critwin.records import Records
     from critwin.runs.folder import open_run
+    from critwin.theory.datasets import dataset_transitions
     from critwin.theory.exact import exact_transitions
     from critwin.theory.mixtures import GaussianMixture
     from critwin.transitions import Transitions
@@ -32,6 +33,7 @@ __all__ = [
     "Transitions",
     "__version__",
     "critical_window",
+    "dataset_transitions",
     "exact_transitions",
     "forward_reverse",
     "load_feature",
@@ -45,6 +47,7 @@ _HOMES = {
     "Records": "critwin.records",
     "Transitions": "critwin.transitions",
     "critical_window": "critwin.windows",
+    "dataset_transitions": "critwin.theory.datasets",
     "exact_transitions": "critwin.theory.exact",
     "forward_reverse": "critwin.experiments.forward_reverse",
     "load_feature": "critwin.features.registry",

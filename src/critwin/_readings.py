@@ -116,7 +116,7 @@ def blur_curve(tr: Transitions, inner: Sequence[int], outer: Sequence[int]) -> S
         law[list(inner)] = weights[list(inner)] / weights[list(inner)].sum()
         law[rest] = weights[rest] / weights[rest].sum()
         spread = np.sqrt(np.einsum("i,lij->l", law**2, tr.stderr**2)) * factor
-        return SampledCurve(logsnr=tr.logsnr, value=value, influence=np.diag(spread), scale=None)
+        return SampledCurve(logsnr=tr.logsnr, value=value, influence=spread[None], scale=None)
     return _cross_fitted(tr, list(inner), rest, weights, factor)
 
 
@@ -170,8 +170,10 @@ def _proportion_curve(
     if tr.counts is None:
         if tr.stderr is None:
             return SampledCurve(logsnr=tr.logsnr, value=value)
+        # one row: estimates draw the same noise at every level, so that no level averages out
+        # the error of its neighbours
         spread = np.sqrt(np.einsum("i,ij,lij->l", law**2, hit, tr.stderr**2))
-        return SampledCurve(logsnr=tr.logsnr, value=value, influence=np.diag(spread), scale=None)
+        return SampledCurve(logsnr=tr.logsnr, value=value, influence=spread[None], scale=None)
     used = law > 0
     lacking = [tr.before[i] for i in np.flatnonzero(used & np.isnan(tr.probs).any(axis=(0, 2)))]
     if lacking:

@@ -292,7 +292,8 @@ def _kept_edges(curve: _curves.SampledCurve, confidence: float, kind: str) -> di
     edges = {name: edge_of(value, curve, confidence) for name, value in found.items()}
     correlation = 0.0
     start, end = found["start"].logsnr, found["end"].logsnr
-    if curve.influence is not None and start is not None and end is not None:
+    if kind == "counted" and start is not None and end is not None:
+        # of estimates only the errors at each level are known: uncorrelated ends are the wider
         correlation = _correlation(
             _curves.influence_at(curve, start), _curves.influence_at(curve, end)
         )
