@@ -1,0 +1,287 @@
+r"""Overlap ``∫ min(a P, b Q)`` of two Gaussians in any dimension, by inversion along a contour.
+
+For positive numbers ``min(x, y) = 1/(2 pi i) ∫ x^z y^(1-z) dz / (z (1-z))`` over any vertical line
+``0 < Re z < 1``, hence
+
+``∫ min(a P, b Q) = 1/(2 pi i) ∫ a^z b^(1-z) M(z) dz / (z (1-z))``,  ``M(z) = ∫ P^z Q^(1-z)``,
+
+and ``TV = 1 - ∫ min(P, Q)``. M is the moment generating function of the log-likelihood ratio
+under Q. With Q = N(0, I) and P = N(d, diag(lambda)), which one decomposition brings about,
+
+``ln M(z) = sum_j [(1-z)/2 ln lambda_j - 1/2 ln h_j - d_j^2 z (1-z) / (2 h_j)]``,
+``h_j = lambda_j (1-z) + z``.
+
+The line passes through the saddle point, where the integrand is largest: nothing cancels, and tiny
+overlaps keep their digits. Far up it decays like ``|z|^(-2-r/2)`` only (r: rank of the difference
+of the covariances) and oscillates like ``e^{C z}``; there the contour bends to the side where
+``e^{C z}`` decays.
+
+Source: Imhof (1961); Rice (1980); derived in docs/theory/distances.md, eqs (4)–(6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.special import expit, ndtr
+
+from critwin.theory._quadrature import integrate_products
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Complex = NDArray[np.complex128]
+
+__all__ = ["Pairs", "equal_covariance_overlap", "log_affinity", "overlap", "scalar_overlap"]
+
+_TILT = np.pi / 6  # of the bent contour, from the vertical; below pi / 4
+_SAME = 1e-12  # |lambda - 1| below which a direction counts as one of equal variance
+_NOTHING = -45.0  # logarithm of an overlap that rounds to none
+_NUM_PANELS = 44
+_NEGLIGIBLE = 1e-17
+_MAX_ELEMENTS = 1 << 20
+
+
+class Pairs(NamedTuple):
+    """M pairs of Gaussians (P, Q), each in the coordinates where ``Q = N(0, I)``."""
+
+    ratio: Array  # (M, n), lambda: variances of P
+    square: Array  # (M, n), squared offsets d^2 of the mean of P, summed over equal directions
+    copies: Array  # (n,), how many directions each column stands for
+
+    def take(self, rows: NDArray[np.int64]) -> Pairs:
+        return Pairs(self.ratio[rows], self.square[rows], self.copies)
+
+    def swapped(self, rows: NDArray[np.bool_]) -> Pairs:
+        """The pairs with P and Q exchanged in some rows."""
+        flip = rows[:, None]
+        return Pairs(
+            np.where(flip, 1.0 / self.ratio, self.ratio),
+            np.where(flip, self.square / self.ratio, self.square),
+            self.copies,
+        )
+
+
+def log_affinity(pairs: Pairs) -> Array:
+    """Logarithm of the Hellinger affinity ``∫ sqrt(P Q) = M(1/2)``, shape ``(M,)``."""
+    half = np.full((len(pairs.ratio), 1), 0.5 + 0j, dtype=np.complex128)
+    return np.asarray(_log_moment(pairs, half, 1.0 - half).real[:, 0])
+
+
+def equal_covariance_overlap(k: Array, log_a: Array, log_b: Array) -> Array:
+    """``∫ min(a P, b Q)`` for equal covariances at separation ``k = |d| / 2``.
+
+    Args:
+        k: Half the whitened distance of the means, any shape.
+        log_a: Logarithm of a, broadcast with k.
+        log_b: Logarithm of b.
+    """
+    a, b = np.exp(log_a), np.exp(log_b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half = 0.5 * (log_b - log_a) / k
+        value = a * ndtr(half - k) + b * ndtr(-half - k)
+    return np.asarray(np.where(k > 0, value, np.minimum(a, b)))
+
+
+def scalar_overlap(ratio: Array, offset: Array, log_a: Array, log_b: Array) -> Array:
+    """``∫ min(a P, b Q)`` for ``P = N(offset, ratio)``, ``Q = N(0, 1)`` in one dimension.
+
+    The densities cross at the roots of a quadratic; between them the narrower one is the larger.
+
+    Args:
+        ratio: Variances of P, shape ``(M,)``.
+        offset: Means of P, shape ``(M,)``.
+        log_a: Logarithm of a, shape ``(M,)``.
+        log_b: Logarithm of b, shape ``(M,)``.
+    """
+    is_same = np.abs(ratio - 1.0) < 1e-15
+    p_is_wide = ratio > 1.0
+    log_narrow, log_wide = np.where(p_is_wide, (log_b, log_a), (log_a, log_b))
+    var = np.where(p_is_wide, ratio, 1.0 / ratio)  # of the wide one, in units of the narrow one
+    shift = np.abs(np.where(p_is_wide, offset, offset / np.sqrt(ratio)))
+    # ln(narrow / wide) = -q y^2 - s y + c, with the narrow one at 0 and the wide one at shift
+    q, s = 0.5 * (var - 1.0) / var, shift / var
+    c = 0.5 * shift * s + 0.5 * np.log(var) + log_narrow - log_wide
+    disc = s * s + 4.0 * q * c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        big = -0.5 * (s + np.sqrt(np.maximum(disc, 0.0)))  # <= 0: no cancellation
+        low, high = big / q, np.where(big < 0, -c / big, 0.0)
+        sd = np.sqrt(var)
+        inside = _between((low - shift) / sd, (high - shift) / sd)
+        crossing = np.exp(log_wide) * inside + np.exp(log_narrow) * (ndtr(low) + ndtr(-high))
+    value = np.where(disc > 0, crossing, np.exp(log_narrow))
+    return np.where(is_same, equal_covariance_overlap(0.5 * np.abs(offset), log_a, log_b), value)
+
+
+def overlap(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
+    """``∫ min(a P, b Q)`` of M pairs of Gaussians.
+
+    Args:
+        pairs: The pairs.
+        log_a: Logarithm of a, shape ``(M,)``.
+        log_b: Logarithm of b, shape ``(M,)``.
+
+    Returns:
+        Shape ``(M,)``, in ``[0, min(a, b)]``; the absolute error is below ``1e-10 max(a, b)``.
+    """
+    num = len(pairs.ratio)
+    log_a, log_b = np.broadcast_to(log_a, (num,)), np.broadcast_to(log_b, (num,))
+    result = np.exp(np.minimum(log_a, log_b))
+    is_flat = np.abs(pairs.ratio - 1.0) < _SAME
+    num_bent = np.where(is_flat, 0.0, pairs.copies).sum(axis=1)
+    is_moved = pairs.square > 0
+    # columns that say anything at all: two directions of equal variance count as one
+    is_equal = num_bent == 0
+    if is_equal.any():
+        k = 0.5 * np.sqrt(pairs.square[is_equal].sum(axis=1))
+        result[is_equal] = equal_covariance_overlap(k, log_a[is_equal], log_b[is_equal])
+    lone = ~is_equal & (num_bent == 1) & ~np.any(is_moved & is_flat, axis=1)
+    if lone.any():
+        rows = np.flatnonzero(lone)
+        column = np.argmax(~is_flat[rows], axis=1)
+        ratio, square = pairs.ratio[rows, column], pairs.square[rows, column]
+        result[rows] = scalar_overlap(ratio, np.sqrt(square), log_a[rows], log_b[rows])
+    rows = np.flatnonzero(~is_equal & ~lone)
+    if len(rows):
+        value = _inverted(pairs.take(rows), log_a[rows], log_b[rows])
+        result[rows] = np.clip(value, 0.0, result[rows])
+    return result
+
+
+def _inverted(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
+    """The contour integral of every pair."""
+    flip = _drift(pairs, log_a - log_b)[0] < 0
+    pairs = pairs.swapped(flip)
+    log_a, log_b = np.where(flip, (log_b, log_a), (log_a, log_b))
+    centre, width, peak = _saddle(pairs, log_a, log_b)
+    result = np.zeros(len(peak))
+    rows = np.flatnonzero(peak > _NOTHING)
+    if len(rows) == 0:
+        return result
+    pairs, log_a, log_b = pairs.take(rows), log_a[rows], log_b[rows]
+    centre, width = centre[:, rows], width[rows]
+    marks = width[:, None] * np.concatenate([[0.0], 2.0 ** np.arange(_NUM_PANELS)])
+    bend = _bend(pairs, log_a - log_b, marks)
+    owner = np.arange(len(rows))
+    path = _Path(pairs, log_a, log_b, centre, bend)
+    size = np.abs(path.values(marks, owner)) * np.maximum(marks, width[:, None])
+    # an integrand that is negligible from some panel on needs no further panels
+    last = size.shape[1] - np.argmax((size > _NEGLIGIBLE)[:, ::-1], axis=1)
+    edges = [row[: min(stop + 1, len(row))] for row, stop in zip(marks, last, strict=True)]
+
+    def integrand(u: Array, owner: NDArray[np.int64]) -> tuple[Array, Array]:
+        value = path.values(u, owner)[..., None]
+        return value, np.ones_like(value)
+
+    result[rows] = integrate_products(integrand, edges, (1, 1))[:, 0, 0]
+    return result
+
+
+class _Path:
+    """The integrand along ``z(u)``: straight up to ``u = bend``, then tilted to the left."""
+
+    def __init__(
+        self, pairs: Pairs, log_a: Array, log_b: Array, centre: Array, bend: Array
+    ) -> None:
+        self.pairs, self.log_a, self.log_b = pairs, log_a, log_b
+        self.centre, self.bend = centre, bend
+
+    def values(self, u: Array, owner: NDArray[np.int64]) -> Array:
+        """``1/pi Im(F(z) dz/du)`` at points ``(P, n)``."""
+        result = np.empty(u.shape)
+        step = max(1, _MAX_ELEMENTS // (u.shape[1] * self.pairs.ratio.shape[1]))
+        for start in range(0, len(u), step):
+            part = slice(start, start + step)
+            result[part] = self._values(u[part], owner[part])
+        return result
+
+    def _values(self, u: Array, owner: NDArray[np.int64]) -> Array:
+        bend = self.bend[owner][:, None]
+        beyond = np.maximum(u - bend, 0.0)
+        rise = 1j * np.minimum(u, bend) + beyond * np.exp(1j * (np.pi / 2 + _TILT))
+        z = self.centre[0][owner][:, None] + rise
+        rest = self.centre[1][owner][:, None] - rise  # 1 - z, without cancellation
+        log_f = _log_moment(self.pairs.take(owner), z, rest)
+        log_f += z * self.log_a[owner][:, None] + rest * self.log_b[owner][:, None]
+        direction = np.where(u > bend, np.exp(1j * (np.pi / 2 + _TILT)), 1j)
+        return np.asarray((np.exp(log_f) / (z * rest) * direction).imag / np.pi)
+
+
+def _log_moment(pairs: Pairs, z: Complex, rest: Complex) -> Complex:
+    """``ln M(z)`` at points ``(P, n)``, row p for pair p; ``rest = 1 - z``."""
+    total = np.zeros(z.shape, dtype=np.complex128)
+    columns = max(1, _MAX_ELEMENTS // max(z.size, 1))
+    for start in range(0, pairs.ratio.shape[1], columns):
+        part = slice(start, start + columns)
+        ratio, copies = pairs.ratio[:, None, part], pairs.copies[part]
+        h = ratio * rest[..., None] + z[..., None]
+        total += 0.5 * rest * (np.log(ratio) @ copies)
+        total -= 0.5 * (np.log(h) @ copies)
+        total -= 0.5 * z * rest * (pairs.square[:, None, part] / h).sum(axis=-1)
+    return total
+
+
+def _drift(pairs: Pairs, log_odds: Array) -> tuple[Array, Array, Array]:
+    """C, the part of it from the determinants, and the part from every offset ``(M, n)``."""
+    is_flat = np.abs(pairs.ratio - 1.0) < _SAME
+    pull = np.where(is_flat, 0.0, 0.5 * pairs.square / np.where(is_flat, 1.0, 1.0 - pairs.ratio))
+    base = log_odds - 0.5 * np.log(pairs.ratio) @ pairs.copies
+    return base + pull.sum(axis=1), base, pull
+
+
+def _saddle(pairs: Pairs, log_a: Array, log_b: Array) -> tuple[Array, Array, Array]:
+    """The saddle point (as ``[c, 1 - c]``), its width and the logarithm of the integrand there.
+
+    The logarithm of the integrand is convex on (0, 1), so the sign of its slope brackets the
+    saddle; its place needs no more digits than the path.
+    """
+    low, high = np.full(len(log_a), -60.0), np.full(len(log_a), 60.0)
+    spread = 1.0 - pairs.ratio
+    base = log_a - log_b - 0.5 * np.log(pairs.ratio) @ pairs.copies
+    for _ in range(24):
+        x = 0.5 * (low + high)
+        c, d = expit(x), expit(-x)
+        h = pairs.ratio * d[:, None] + c[:, None]
+        slope = base - 0.5 * (spread / h) @ pairs.copies - 1.0 / c + 1.0 / d
+        gap = (d - c)[:, None] * h - (c * d)[:, None] * spread
+        slope -= 0.5 * (pairs.square * gap / h**2).sum(axis=1)
+        low, high = np.where(slope < 0, x, low), np.where(slope < 0, high, x)
+    x = 0.5 * (low + high)
+    c, d = expit(x), expit(-x)
+    h = pairs.ratio * d[:, None] + c[:, None]
+    curvature = 0.5 * (spread / h) ** 2 @ pairs.copies + 1.0 / c**2 + 1.0 / d**2
+    curvature += (pairs.square * pairs.ratio / h**3).sum(axis=1)
+    moment = _log_moment(pairs, c[:, None] + 0j, d[:, None] + 0j).real[:, 0]
+    width = 1.0 / np.sqrt(curvature)
+    peak = moment + c * log_a + d * log_b - np.log(c) - np.log(d) + np.log(width)
+    return np.stack([c, d]), width, peak
+
+
+def _bend(pairs: Pairs, log_odds: Array, marks: Array) -> Array:
+    """Height from which the contour may tilt to the left, one of the marks or infinite.
+
+    On the tilted ray the offset of a narrow direction (lambda < 1) always pulls the right way, at
+    full strength once ``kappa |z| > 1`` (``kappa = 1/lambda - 1``); that of a wide one may push
+    the wrong way. The tilt waits until the sum of all pulls, the wide ones in full, exceeds half
+    of their limit C, and the slope of the determinants too.
+    """
+    drift, base, pull = _drift(pairs, log_odds)
+    kappa = np.abs(1.0 / pairs.ratio - 1.0)
+    bad = np.minimum(pull, 0.0).sum(axis=1)
+    bend = np.full(len(drift), np.inf)
+    for k in range(marks.shape[1] - 1, 0, -1):
+        u = marks[:, k][:, None]
+        good = (np.maximum(pull, 0.0) * np.minimum(1.0, kappa * u)).sum(axis=1)
+        speed = base + bad + good
+        slope = 0.5 * np.minimum(kappa, 1.0 / u) @ pairs.copies
+        is_safe = (speed >= 0.5 * drift) & (speed * np.sin(_TILT) >= slope) & (drift > 0)
+        bend = np.where(is_safe, marks[:, k], bend)
+    return bend
+
+
+def _between(low: Array, high: Array) -> Array:
+    """``Phi(high) - Phi(low)``, by the smaller tails."""
+    flip = low > 0
+    return np.asarray(ndtr(np.where(flip, -low, high)) - ndtr(np.where(flip, -high, low)))
