@@ -58,7 +58,8 @@ class DistanceCurve:
     Attributes:
         logsnr: Levels, shape ``(L,)``.
         lower: Certified lower bounds, in [0, 1], shape ``(L,)``.
-        estimate: Shape ``(L,)``, between the two.
+        estimate: Shape ``(L,)``, between the two; NaN where the components are known only in
+            outline.
         upper: Certified upper bounds, shape ``(L,)``.
         stderr: Standard errors of the estimates, 0 where exact, shape ``(L,)``; half the bracket
             where nothing was sampled.
@@ -86,7 +87,8 @@ class DistanceCurve:
                 raise InputError(f"{name} has the wrong shape", got=array.shape, wanted="(L,)")
         if not np.all((self.lower >= 0) & (self.upper <= 1) & (self.lower <= self.upper)):
             raise InputError("not a bracket", wanted="0 <= lower <= upper <= 1")
-        if not np.all((self.lower <= self.estimate) & (self.estimate <= self.upper)):
+        is_inside = (self.lower <= self.estimate) & (self.estimate <= self.upper)
+        if not np.all(is_inside | np.isnan(self.estimate)):
             raise InputError("an estimate is outside its bracket")
 
     @property
