@@ -26,6 +26,7 @@ COMMANDS = (
     "windows",
     "compare",
     "report",
+    "dataset",
     "models",
     "features",
     "doctor",
