@@ -26,6 +26,7 @@ FLOORS = [
     {"_curves", "_intervals", "_readings", "_smoothing"}
     | {"estimates", "significance", "windows", "comparisons", "certificates"}
     | {"exact_windows", "overview"},
+    {"_agglomeration", "_tree_building", "_tree_nodes", "_tree_reading", "trees"},
     {"storage", "tables", "_columns", "_datasets", "_frames"},
     {"theory"},
     {"models", "features"},
