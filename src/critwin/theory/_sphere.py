@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["isotropic_average", "plane_law", "radial_law", "softmax_average"]
+__all__ = ["isotropic_average", "plane_law", "radial_edges", "radial_law", "softmax_average"]
 
 _RADIUS = 7.5  # mass beyond in two dimensions: 6e-13
 _STEP = 0.15
@@ -117,6 +117,18 @@ def radial_law(dim: int, var: Array, log_weights: Array) -> Array:
         log_joint = log_weights + 0.5 * dim * np.log(ratio) - 0.5 * ratio * r[..., None] ** 2
         return density[..., None], softmax(log_joint, axis=-1)
 
+    edges = radial_edges(dim, var)
+    probs = integrate_products(integrand, edges, (1, num)).reshape(num_levels, num, num)
+    return np.asarray(probs / probs.sum(axis=-1, keepdims=True))
+
+
+def radial_edges(dim: int, var: Array) -> list[Array]:
+    """First panels of every integral over a radius, (level, component) by row.
+
+    Args:
+        dim: Number of dimensions.
+        var: Noised variances, shape ``(L, K)``.
+    """
     marks = np.array([-10.0, -6.0, -4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 6.0, 10.0])
     shell = np.sqrt(dim)
     edges = []
@@ -126,8 +138,7 @@ def radial_law(dim: int, var: Array, log_weights: Array) -> Array:
             other = (np.sqrt(row / own)[:, None] * (shell + marks)).ravel()
             inside = other[np.abs(other - shell) < marks[-1]]
             edges.append(np.unique(np.maximum(np.concatenate([shell + marks, inside]), 0.0)))
-    probs = integrate_products(integrand, edges, (1, num)).reshape(num_levels, num, num)
-    return np.asarray(probs / probs.sum(axis=-1, keepdims=True))
+    return edges
 
 
 def isotropic_average(
