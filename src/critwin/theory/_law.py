@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["CovarianceKind", "GaussianMixture"]
+__all__ = ["CovarianceKind", "GaussianMixture", "check_names", "check_weights"]
 
 CovarianceKind = Literal["isotropic", "diagonal", "full"]
 _SUM_TOLERANCE = 1e-6
@@ -94,10 +94,10 @@ class GaussianMixture:
         values, kind, is_shared = _simplest(values, is_shared)
         values, eigenvalues, axes = _diagonalise(values, kind, dim)
         fields: dict[str, Any] = {
-            "weights": _check_weights(weights, num_components),
+            "weights": check_weights(weights, num_components),
             "means": means_,
             "covariances": values[0] if is_shared else values,
-            "names": _check_names(names, num_components),
+            "names": check_names(names, num_components),
             "kind": kind,
             "is_shared": is_shared,
             "eigenvalues": eigenvalues,
@@ -162,7 +162,7 @@ def _tensor(value: Any, name: str) -> Tensor:
     return result
 
 
-def _check_weights(weights: Any, num_components: int) -> Tensor:
+def check_weights(weights: Any, num_components: int) -> Tensor:
     if weights is None:
         return torch.full((num_components,), 1.0 / num_components, dtype=torch.float64)
     value = _tensor(weights, "weights")
@@ -180,7 +180,7 @@ def _check_weights(weights: Any, num_components: int) -> Tensor:
     return value / value.sum()
 
 
-def _check_names(names: Sequence[str] | None, num_components: int) -> tuple[str, ...]:
+def check_names(names: Sequence[str] | None, num_components: int) -> tuple[str, ...]:
     if isinstance(names, str):
         raise InputError("names must be a list of names", got=names)
     result = tuple(str(k) for k in (range(num_components) if names is None else names))
