@@ -141,18 +141,55 @@ def test_many_dimensions_agree_with_monte_carlo() -> None:
         assert abs(p - q - 1.1 * tv) > 4 * stderr  # the check can fail
 
 
+def contour_pairs(num: int) -> tuple[Pairs, np.ndarray, np.ndarray]:
+    """Pairs of every kind: nearly equal covariances and means, pulls that fight each other."""
+    rng = numpy_stream(0, "contours")
+    size = rng.choice([1e-9, 1e-6, 1e-4, 1e-2, 0.3, 1, 3], num)[:, None]
+    ratio = np.exp(rng.normal(size=(num, 4)) * size)
+    push = rng.choice([0, 1, 30], (num, 1)) * np.abs(
+        ratio - 1.0
+    )  # so that the drift is of order 1
+    square = rng.chisquare(1, size=(num, 4)) * np.where(rng.random((num, 1)) < 0.6, push, 1.0)
+    log_a, log_b = rng.normal(size=(2, num)) * rng.choice([0, 0.1, 1, 4], num)
+    return Pairs(ratio, square, np.array([1.0, 2.0, 1.0, 3.0])), log_a, log_b
+
+
 def test_the_contour_may_be_any_contour(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cauchy: the tilt, and whether there is one, change nothing."""
-    rng = numpy_stream(0, "contours")
-    ratio = np.exp(rng.normal(size=(30, 4)) * rng.choice([1e-4, 0.1, 1, 3], 30)[:, None])
-    pairs = Pairs(ratio, rng.chisquare(1, size=(30, 4)), np.array([1.0, 2.0, 1.0, 3.0]))
-    log_a, log_b = rng.normal(size=(2, 30))
+    pairs, log_a, log_b = contour_pairs(120)
     first = overlap(pairs, log_a, log_b)
-    for tilt in (0.1, 0.7):
-        monkeypatch.setattr(_gaussian_tv, "_TILT", tilt)
-        np.testing.assert_allclose(overlap(pairs, log_a, log_b), first, atol=1e-12)
-    monkeypatch.setattr(_gaussian_tv, "_bend", lambda p, *_: np.full(len(p.ratio), np.inf))
-    np.testing.assert_allclose(overlap(pairs, log_a, log_b), first, atol=1e-10)
+    scale = np.exp(np.maximum(log_a, log_b))
+    monkeypatch.setattr(_gaussian_tv, "_TILT", 0.3)
+    assert np.max(np.abs(overlap(pairs, log_a, log_b) - first) / scale) < 2e-11
+    few = np.arange(0, 120, 4)
+    monkeypatch.setattr(
+        _gaussian_tv,
+        "_bend",
+        lambda p, *_: (np.full(len(p.ratio), np.inf), np.zeros(len(p.ratio))),
+    )
+    upright = overlap(pairs.take(few), log_a[few], log_b[few])
+    assert np.max(np.abs(upright - first[few]) / scale[few]) < 2e-10
+
+
+def test_most_contours_tilt() -> None:
+    pairs, log_a, log_b = contour_pairs(60)
+    centre, width, _ = _gaussian_tv._saddle(pairs, log_a, log_b)
+    marks = width[:, None] * 3.0 ** np.arange(24)
+    path = _gaussian_tv._Path(pairs, log_a, log_b, centre, np.full(60, np.inf))
+    size = path.sizes(marks, np.arange(60))
+    bend, end = _gaussian_tv._bend(pairs, log_a - log_b, centre, marks, size)
+    other, _ = _gaussian_tv._bend(
+        pairs.swapped(np.ones(60, dtype=bool)), log_b - log_a, centre[::-1], marks, size
+    )
+    assert np.mean(np.isfinite(np.minimum(bend, other))) > 0.7
+    # where it tilts the integrand only falls, up to its end
+    for k in np.flatnonzero(np.isfinite(bend)):
+        one_pair = pairs.take(np.array([k]))
+        own = marks[[k], : end[k] + 1]
+        after = _gaussian_tv._Path(
+            one_pair, log_a[[k]], log_b[[k]], centre[:, [k]], bend[[k]]
+        ).sizes(own, np.array([0]))[own >= bend[k]]
+        assert np.all(np.diff(after) <= 1e-12 * after[:-1])
 
 
 def test_exchanging_the_two_laws_changes_nothing() -> None:

@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["Pairs", "equal_covariance_overlap", "log_affinity", "overlap", "scalar_overlap"]
 
 _TILT = np.pi / 6  # of the bent contour, from the vertical; below pi / 4
-_SAME = 1e-12  # |lambda - 1| below which a direction counts as one of equal variance
+_SAME = 1e-13  # |lambda - 1| below which a direction counts as one of equal variance
 _NOTHING = -45.0  # logarithm of an overlap that rounds to none
-_NUM_PANELS = 44
+_NUM_PANELS = 40
+_REACH = 1e11  # of the contour; what is beyond is below 1 / (pi reach)
+_TOLERANCE = 1e-12
+_JOIN = 1e-12
 _NEGLIGIBLE = 1e-17
 _MAX_ELEMENTS = 1 << 20
 
@@ -152,9 +155,6 @@ def overlap(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
 
 def _inverted(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
     """The contour integral of every pair."""
-    flip = _drift(pairs, log_a - log_b)[0] < 0
-    pairs = pairs.swapped(flip)
-    log_a, log_b = np.where(flip, (log_b, log_a), (log_a, log_b))
     centre, width, peak = _saddle(pairs, log_a, log_b)
     result = np.zeros(len(peak))
     rows = np.flatnonzero(peak > _NOTHING)
@@ -162,20 +162,37 @@ def _inverted(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
         return result
     pairs, log_a, log_b = pairs.take(rows), log_a[rows], log_b[rows]
     centre, width = centre[:, rows], width[rows]
-    marks = width[:, None] * np.concatenate([[0.0], 2.0 ** np.arange(_NUM_PANELS)])
-    bend = _bend(pairs, log_a - log_b, marks)
+    ratio = (_REACH / width[:, None]) ** np.linspace(0.0, 1.0, _NUM_PANELS)
+    marks = np.concatenate([np.zeros((len(rows), 1)), width[:, None] * ratio], axis=1)
     owner = np.arange(len(rows))
-    path = _Path(pairs, log_a, log_b, centre, bend)
-    size = np.abs(path.values(marks, owner)) * np.maximum(marks, width[:, None])
-    # an integrand that is negligible from some panel on needs no further panels
-    last = size.shape[1] - np.argmax((size > _NEGLIGIBLE)[:, ::-1], axis=1)
-    edges = [row[: min(stop + 1, len(row))] for row, stop in zip(marks, last, strict=True)]
+    upright = _Path(pairs, log_a, log_b, centre, np.full(len(rows), np.inf))
+    size = upright.sizes(marks, owner)
+    # from the last panel that counts on, an upright path needs no more
+    last = marks.shape[1] - 1 - np.argmax((size * marks > _NEGLIGIBLE)[:, ::-1], axis=1)
+    bends = []
+    for side in (False, True):
+        flip = np.full(len(rows), side)
+        c = centre[::-1] if side else centre
+        odds = log_b - log_a if side else log_a - log_b
+        bends.append(_bend(pairs.swapped(flip), odds, c, marks, size))
+    is_right = bends[1][0] < bends[0][0]
+    bend, end = np.where(is_right, bends[1], bends[0])
+    is_bent = np.isfinite(bend)
+    last = np.where(is_bent, np.minimum(end.astype(np.int64), last), last)
+    path = _Path(
+        pairs.swapped(is_right),
+        np.where(is_right, log_b, log_a),
+        np.where(is_right, log_a, log_b),
+        np.where(is_right, centre[::-1], centre),
+        bend,
+    )
+    edges = [row[: min(stop + 2, len(row))] for row, stop in zip(marks, last, strict=True)]
 
     def integrand(u: Array, owner: NDArray[np.int64]) -> tuple[Array, Array]:
         value = path.values(u, owner)[..., None]
         return value, np.ones_like(value)
 
-    result[rows] = integrate_products(integrand, edges, (1, 1))[:, 0, 0]
+    result[rows] = integrate_products(integrand, edges, (1, 1), tolerance=_TOLERANCE)[:, 0, 0]
     return result
 
 
@@ -190,14 +207,21 @@ class _Path:
 
     def values(self, u: Array, owner: NDArray[np.int64]) -> Array:
         """``1/pi Im(F(z) dz/du)`` at points ``(P, n)``."""
-        result = np.empty(u.shape)
+        return np.asarray(self._in_parts(u, owner).imag / np.pi)
+
+    def sizes(self, u: Array, owner: NDArray[np.int64]) -> Array:
+        """``|F(z)|`` at points ``(P, n)``."""
+        return np.abs(self._in_parts(u, owner))
+
+    def _in_parts(self, u: Array, owner: NDArray[np.int64]) -> Complex:
+        result = np.empty(u.shape, dtype=np.complex128)
         step = max(1, _MAX_ELEMENTS // (u.shape[1] * self.pairs.ratio.shape[1]))
         for start in range(0, len(u), step):
             part = slice(start, start + step)
             result[part] = self._values(u[part], owner[part])
         return result
 
-    def _values(self, u: Array, owner: NDArray[np.int64]) -> Array:
+    def _values(self, u: Array, owner: NDArray[np.int64]) -> Complex:
         bend = self.bend[owner][:, None]
         beyond = np.maximum(u - bend, 0.0)
         rise = 1j * np.minimum(u, bend) + beyond * np.exp(1j * (np.pi / 2 + _TILT))
@@ -206,7 +230,7 @@ class _Path:
         log_f = _log_moment(self.pairs.take(owner), z, rest)
         log_f += z * self.log_a[owner][:, None] + rest * self.log_b[owner][:, None]
         direction = np.where(u > bend, np.exp(1j * (np.pi / 2 + _TILT)), 1j)
-        return np.asarray((np.exp(log_f) / (z * rest) * direction).imag / np.pi)
+        return np.asarray(np.exp(log_f) / (z * rest) * direction)
 
 
 def _log_moment(pairs: Pairs, z: Complex, rest: Complex) -> Complex:
@@ -221,14 +245,6 @@ def _log_moment(pairs: Pairs, z: Complex, rest: Complex) -> Complex:
         total -= 0.5 * (np.log(h) @ copies)
         total -= 0.5 * z * rest * (pairs.square[:, None, part] / h).sum(axis=-1)
     return total
-
-
-def _drift(pairs: Pairs, log_odds: Array) -> tuple[Array, Array, Array]:
-    """C, the part of it from the determinants, and the part from every offset ``(M, n)``."""
-    is_flat = np.abs(pairs.ratio - 1.0) < _SAME
-    pull = np.where(is_flat, 0.0, 0.5 * pairs.square / np.where(is_flat, 1.0, 1.0 - pairs.ratio))
-    base = log_odds - 0.5 * np.log(pairs.ratio) @ pairs.copies
-    return base + pull.sum(axis=1), base, pull
 
 
 def _saddle(pairs: Pairs, log_a: Array, log_b: Array) -> tuple[Array, Array, Array]:
@@ -259,26 +275,53 @@ def _saddle(pairs: Pairs, log_a: Array, log_b: Array) -> tuple[Array, Array, Arr
     return np.stack([c, d]), width, peak
 
 
-def _bend(pairs: Pairs, log_odds: Array, marks: Array) -> Array:
-    """Height from which the contour may tilt to the left, one of the marks or infinite.
+def _bend(
+    pairs: Pairs, log_odds: Array, centre: Array, marks: Array, size: Array
+) -> tuple[Array, Array]:
+    """Where the contour may tilt to the left, and the mark at which it may end.
 
-    On the tilted ray the offset of a narrow direction (lambda < 1) always pulls the right way, at
-    full strength once ``kappa |z| > 1`` (``kappa = 1/lambda - 1``); that of a wide one may push
-    the wrong way. The tilt waits until the sum of all pulls, the wide ones in full, exceeds half
-    of their limit C, and the slope of the determinants too.
+    With ``kappa = 1/lambda - 1``, ``s = 1 + kappa c`` and ``w = |kappa| u / s`` the logarithm of
+    a direction's factor changes along the tilted ray, in units of ``sin(tilt)``, at the rate
+
+    ``-beta (1 - A + A g(w))``,  ``beta = d^2 / (2 lambda kappa)``,  ``A = (1 + kappa) / s^2``,
+
+    where ``g(w) >= .98 min(1, w)`` for a narrow direction (``kappa > 0``, it always pulls); for
+    a wide one (beta < 0) ``-g`` is above .98 w up to ``w = .2``, so that it pulls too, positive up
+    to .5, and at least -1.02 beyond: there it pushes. The tilt is allowed from the mark after
+    which the pulls exceed the pushes and the determinants at every mark, up to the height where
+    the upright integrand is negligible. What happens further up is no matter: the ends of both
+    paths can be joined there.
+
+    Returns:
+        The height of the tilt, infinite where it is not allowed, and the index of the last mark.
     """
-    drift, base, pull = _drift(pairs, log_odds)
-    kappa = np.abs(1.0 / pairs.ratio - 1.0)
-    bad = np.minimum(pull, 0.0).sum(axis=1)
-    bend = np.full(len(drift), np.inf)
-    for k in range(marks.shape[1] - 1, 0, -1):
+    kappa = (1.0 - pairs.ratio) / pairs.ratio
+    scale = 1.0 + kappa * centre[0][:, None]
+    unit = 0.5 * pairs.square / pairs.ratio  # beta kappa
+    a = (1.0 + kappa) / scale**2
+    offset = unit * (2.0 * centre[0][:, None] - 1.0 + kappa * centre[0][:, None] ** 2) / scale**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        push = np.where(unit > 0, unit / np.abs(kappa), 0.0) * 1.02 * a
+        limit = 1.0 / np.abs(kappa)
+    base = log_odds - 0.5 * np.log(pairs.ratio) @ pairs.copies
+    speed = np.empty_like(marks)
+    for k in range(marks.shape[1]):
         u = marks[:, k][:, None]
-        good = (np.maximum(pull, 0.0) * np.minimum(1.0, kappa * u)).sum(axis=1)
-        speed = base + bad + good
-        slope = 0.5 * np.minimum(kappa, 1.0 / u) @ pairs.copies
-        is_safe = (speed >= 0.5 * drift) & (speed * np.sin(_TILT) >= slope) & (drift > 0)
-        bend = np.where(is_safe, marks[:, k], bend)
-    return bend
+        w = np.abs(kappa) * u / scale
+        pull = 0.98 * unit * a * np.minimum(limit, u / scale)
+        value = np.where((kappa > 0) | (w < 0.2), pull, np.where(w > 0.5, -push, 0.0))
+        with np.errstate(divide="ignore"):
+            slope = 0.5 * np.minimum(np.abs(kappa) / np.minimum(scale, 1.0), 1.0 / u)
+        speed[:, k] = base + (offset + value).sum(axis=1) - slope @ pairs.copies / np.sin(_TILT)
+    # joining the paths at this height costs size / speed
+    is_end = size < _JOIN * np.maximum(speed, 0.0)
+    end = np.where(is_end.any(axis=1), np.argmax(is_end, axis=1), marks.shape[1])
+    is_bad = (speed <= 0) & (np.arange(marks.shape[1]) <= end[:, None])
+    first = marks.shape[1] - np.argmax(is_bad[:, ::-1], axis=1)
+    first = np.where(is_bad.any(axis=1), first, 1)
+    is_allowed = (first < end) & (end < marks.shape[1])
+    bend = np.take_along_axis(marks, np.minimum(first, marks.shape[1] - 1)[:, None], axis=1)[:, 0]
+    return np.where(is_allowed, bend, np.inf), end
 
 
 def _between(low: Array, high: Array) -> Array:

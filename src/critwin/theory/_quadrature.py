@@ -72,6 +72,8 @@ def integrate_products(
     function: Callable[[Array, NDArray[np.int64]], tuple[Array, Array]],
     edges: Sequence[Array],
     shape: tuple[int, int],
+    *,
+    tolerance: float = _TOLERANCE,
 ) -> Array:
     """Integrals of ``left_a(z) right_b(z)`` for M different pairs of vector-valued functions.
 
@@ -81,10 +83,10 @@ def integrate_products(
         edges: For each of the M integrals, increasing ends of its first panels. Put one wherever
             the integrand may be narrow: a bump between two nodes goes unseen, a step does not.
         shape: ``(A, B)``.
+        tolerance: On the difference of the two rules, for every panel.
 
     Returns:
-        Shape ``(M, A, B)``. The absolute error is far below ``1e-13`` a panel, the tolerance on
-        the difference of the two rules.
+        Shape ``(M, A, B)``. The absolute error is far below the tolerance a panel.
     """
     nodes, weights = _rule()
     result = np.zeros((len(edges), *shape))
@@ -105,7 +107,7 @@ def integrate_products(
                 np.matmul((left * w[:, None]).transpose(0, 2, 1), right) for w in weights
             )
             if halving < _MAX_HALVINGS:
-                split[part] = np.abs(fine - coarse).max(axis=(1, 2)) > _TOLERANCE
+                split[part] = np.abs(fine - coarse).max(axis=(1, 2)) > tolerance
             done: Any = ~split[part]
             np.add.at(result, owner[part][done], fine[done])
         if not split.any():
