@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from critwin.estimates import Estimate
     from critwin.reports.gallery import Gallery
     from critwin.reports.headline import Headline
+    from critwin.reports.prediction import Prediction
     from critwin.transitions import Transitions
     from critwin.windows import CriticalWindow, Curve
 
@@ -91,6 +92,7 @@ class FeatureData:
         validity: Counts.
         reason: Why there is no window.
         remarks: What else a reader must know.
+        prediction: What the model's training data predict, or None where they are unknown.
     """
 
     name: str
@@ -107,6 +109,7 @@ class FeatureData:
     validity: Validity
     reason: str | None = None
     remarks: tuple[str, ...] = ()
+    prediction: Prediction | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

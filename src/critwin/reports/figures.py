@@ -112,10 +112,29 @@ def feature_figure(f: FeatureData, index: int, data: ReportData) -> Drawings:
                     f.kept.t, f.corrected, color=INK, linewidth=1.2, dashes=(1, 1.5), marker="x",
                     markersize=5,
                 )  # fmt: skip
+            _predicted(axes, f, data)
             _kept(axes, f, style)
             return to_svg(figure, key=f"{f.key}-kept-{kind}", title=f"Kept: {f.name}", desc=desc)
 
     return {kind: draw(kind) for kind in SIZES}
+
+
+def _predicted(axes: Axes, f: FeatureData, data: ReportData) -> None:
+    """What the training data predict: the curve, and its midpoint as a hollow diamond."""
+    if f.prediction is None:
+        return
+    curve, middle = f.prediction.kept, f.prediction.window.midpoint
+    inside = curve.t <= data.t_max
+    axes.plot(curve.t[inside], curve.value[inside], color=MUTED, linewidth=1.4, dashes=(5, 2.5))
+    if middle is not None and middle.t.value is not None and middle.t.value <= data.t_max:
+        _diamond(axes, middle.t.value, 0.5)
+
+
+def _diamond(axes: Axes, x: float, y: float) -> None:
+    axes.plot(
+        [x], [y], marker="D", markersize=7, color="none", markeredgecolor=INK, markeredgewidth=1.4,
+        linestyle="none",
+    )  # fmt: skip
 
 
 def _kept_axis(axes: Axes, kind: str, features: Sequence[FeatureData]) -> None:
@@ -247,6 +266,10 @@ def _rung(
     if middle is None or middle.value is None:
         return
     _middle(axes, f, style, y, size=9)
+    if f.prediction is not None:
+        guess = f.prediction.window.midpoint
+        if guess is not None and guess.t.value is not None and guess.t.value <= data.t_max:
+            _diamond(axes, guess.t.value, y - 0.28)
     axes.annotate(
         f"t = {number(middle.value)}", (middle.value, y + 0.37), ha="center", va="center",
         color=INK, fontsize=size,
@@ -278,4 +301,7 @@ def _story(f: FeatureData) -> str:
         return f"{f.name}: no kept curve."
     first, last = float(f.kept.value[0]), float(f.kept.value[-1])
     middle = None if f.window.midpoint is None else f.window.midpoint.t
-    return f"{f.name} falls from {number(first)} to {number(last)}; midpoint {estimate(middle)}."
+    words = f"{f.name} falls from {number(first)} to {number(last)}; midpoint {estimate(middle)}."
+    if f.prediction is not None and f.prediction.window.midpoint is not None:
+        words += f" Predicted midpoint {estimate(f.prediction.window.midpoint.t)}."
+    return words

@@ -35,9 +35,12 @@ def feature_part(
         caption += (
             " Crosses: the curve corrected for the labeller's errors, where the correction holds."
         )
+    if f.prediction is not None:
+        caption += " Dashed grey: predicted from the training data, with the predicted midpoint."
     return {
         "data": replace(f, name=clean(f.name)),
         "summary": _feature_summary(f),
+        "prediction": [] if f.prediction is None else list(f.prediction.sentences),
         "kept": kept,
         "kept_caption": caption,
         "labels": panels.label_figure(f, data) if has_labels else None,
@@ -95,6 +98,10 @@ def _edges(f: FeatureData) -> list[dict[str, Any]]:
         edge: Edge | None = getattr(f.window, name)
         if edge is not None:
             rows.append({"name": words, "cells": _cells(edge, has_sigma=name != "width")})
+        guess: Edge | None = None if f.prediction is None else getattr(f.prediction.window, name)
+        if guess is not None:
+            cells = _cells(guess, has_sigma=name != "width")
+            rows.append({"name": f"{name}, predicted from the training data", "cells": cells})
     return rows
 
 

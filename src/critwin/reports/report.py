@@ -13,6 +13,7 @@ from critwin.reports import provenance
 from critwin.reports.compute import collect
 from critwin.reports.gallery import Picture, build_gallery
 from critwin.reports.page import build_report
+from critwin.reports.prediction import with_predictions
 from critwin.reports.wording import listing, scrub, the
 
 if TYPE_CHECKING:
@@ -100,9 +101,11 @@ def report_data(
     rows: list[tuple[str, str]] = []
     notes: list[str] = []
     config = ""
+    options: Mapping[str, Any] = {}
     if run is not None:
         info = dict(run.info)
         raw = info.pop("config", None)
+        options = raw.get("model") or {} if isinstance(raw, Mapping) else {}
         config = "" if raw is None else provenance.config_text(raw)
         rows += provenance.rows(info)
         notes += _unfinished(run)
@@ -114,7 +117,7 @@ def report_data(
     attrs = {key: value for key, value in records.attrs.items() if key != "labeller_errors"}
     rows += [row for row in provenance.rows(attrs) if row[0] not in known]
     rows.append(("digest of the records (SHA-256)", digest(records)))
-    return collect(
+    found = collect(
         records,
         title=scrub(title) if title else _title(records),
         gallery=build_gallery(records, images) if len(records) else None,
@@ -125,6 +128,7 @@ def report_data(
         confidence=confidence,
         epsilon=epsilon,
     )
+    return with_predictions(found, records, options)
 
 
 def _told(records: Records) -> dict[str, ErrorMatrix]:

@@ -164,6 +164,10 @@ def window_table(data: ReportData) -> Table:
                 for name in ("midpoint", "width", "start", "end"):
                     if (edge := getattr(f.window, name)) is not None:
                         yield row(f.name, "", "kept", name, edge)
+            if f.prediction is not None:
+                for name in ("midpoint", "width", "start", "end"):
+                    if (edge := getattr(f.prediction.window, name)) is not None:
+                        yield row(f.name, "", "kept, predicted", name, edge)
             for label in f.labels:
                 if label.window is None:
                     continue
