@@ -57,7 +57,7 @@ def random_scalars(num: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
 
 
 def test_roots_and_inversion_agree_in_one_dimension() -> None:
-    ratio, square, log_a, log_b = random_scalars(120)
+    ratio, square, log_a, log_b = random_scalars(300)
     by_roots = scalar_overlap(ratio, np.sqrt(square), log_a, log_b)
     pairs = Pairs(ratio[:, None], square[:, None], np.ones(1))
     by_contour = _gaussian_tv._inverted(pairs, log_a, log_b)
@@ -185,7 +185,7 @@ def test_most_contours_tilt() -> None:
     # where it tilts the integrand only falls, up to its end
     for k in np.flatnonzero(np.isfinite(bend)):
         one_pair = pairs.take(np.array([k]))
-        own = marks[[k], : end[k] + 1]
+        own = marks[[k], : end[k] + 1]  # the marks that are used
         after = _gaussian_tv._Path(
             one_pair, log_a[[k]], log_b[[k]], centre[:, [k]], bend[[k]]
         ).sizes(own, np.array([0]))[own >= bend[k]]

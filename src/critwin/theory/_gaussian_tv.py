@@ -177,8 +177,9 @@ def _inverted(pairs: Pairs, log_a: Array, log_b: Array) -> Array:
         bends.append(_bend(pairs.swapped(flip), odds, c, marks, size))
     is_right = bends[1][0] < bends[0][0]
     bend, end = np.where(is_right, bends[1], bends[0])
-    is_bent = np.isfinite(bend)
-    last = np.where(is_bent, np.minimum(end.astype(np.int64), last), last)
+    is_bent = bend < marks[owner, last]
+    bend = np.where(is_bent, bend, np.inf)
+    last = np.where(is_bent, end.astype(np.int64), last)
     path = _Path(
         pairs.swapped(is_right),
         np.where(is_right, log_b, log_a),
@@ -313,9 +314,10 @@ def _bend(
         with np.errstate(divide="ignore"):
             slope = 0.5 * np.minimum(np.abs(kappa) / np.minimum(scale, 1.0), 1.0 / u)
         speed[:, k] = base + (offset + value).sum(axis=1) - slope @ pairs.copies / np.sin(_TILT)
-    # joining the paths at this height costs size / speed
+    # joining the paths at this height costs size / speed; the tilted one, which is lower at the
+    # same u, reaches it by the next mark
     is_end = size < _JOIN * np.maximum(speed, 0.0)
-    end = np.where(is_end.any(axis=1), np.argmax(is_end, axis=1), marks.shape[1])
+    end = np.where(is_end.any(axis=1), np.argmax(is_end, axis=1) + 1, marks.shape[1])
     is_bad = (speed <= 0) & (np.arange(marks.shape[1]) <= end[:, None])
     first = marks.shape[1] - np.argmax(is_bad[:, ::-1], axis=1)
     first = np.where(is_bad.any(axis=1), first, 1)
