@@ -72,7 +72,7 @@ def entropy_average(
         def read(level: float, points: Array) -> float:
             parts = posteriors(m, level, points)
             return sum(
-                float(w * entropy(p.probs, groups).mean())
+                float(w * entropy(p.log_joint, groups).mean())
                 for w, p in zip(weights, parts, strict=True)
             )
 

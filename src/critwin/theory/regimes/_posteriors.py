@@ -43,14 +43,23 @@ def group_matrix(
     return table.after, groups
 
 
-def entropy(probs: Array, groups: Array) -> Array:
-    shares = probs @ groups
+def entropy(log_joint: Array, groups: Array) -> Array:
+    """Entropy of the group given ``ln w_k p_k(y) (..., K)``, up to a constant of y, in nats."""
+    if groups.shape[0] == groups.shape[1]:  # every component its own group: no logarithms
+        gap, mass, total = _exponentials(log_joint)
+        return np.asarray(np.log(total[..., 0]) - (mass * gap).sum(axis=-1) / total[..., 0])
+    shares = softmax(log_joint) @ groups
     return np.asarray(-(shares * np.log(np.maximum(shares, 1e-300))).sum(axis=-1))
 
 
 def entropy_and_slope(log_joint: Array, slope: Array, groups: Array) -> Array:
-    probs = softmax(log_joint)
-    moved = probs * (slope - (probs * slope).sum(axis=-1, keepdims=True))
+    """The entropy and its derivative along a path on which ``log_joint`` has this slope."""
+    gap, mass, total = _exponentials(log_joint)
+    probs = mass / total
+    moved = probs * (slope - (probs * slope).sum(axis=-1, keepdims=True))  # sums to 0
+    if groups.shape[0] == groups.shape[1]:
+        value = np.log(total[..., 0]) - (probs * gap).sum(axis=-1)
+        return np.stack([value, -(moved * gap).sum(axis=-1)], axis=-1)
     shares = probs @ groups
     logs = np.log(np.maximum(shares, 1e-300))
     return -np.stack([(shares * logs).sum(axis=-1), ((moved @ groups) * logs).sum(axis=-1)], -1)
@@ -63,5 +72,12 @@ def variance(probs: Array, values: Array) -> Array:
 
 
 def softmax(value: Array) -> Array:
-    value = np.exp(value - value.max(axis=-1, keepdims=True))
-    return np.asarray(value / value.sum(axis=-1, keepdims=True))
+    _, mass, total = _exponentials(value)
+    return np.asarray(mass / total)
+
+
+def _exponentials(value: Array) -> tuple[Array, Array, Array]:
+    """``value - max``, its exponential, and the sum of that, which is at least 1."""
+    gap = value - value.max(axis=-1, keepdims=True)
+    mass = np.exp(gap)
+    return gap, mass, mass.sum(axis=-1, keepdims=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,68 +43,102 @@ class Average(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """What is known at points of one component, in coordinates of few dimensions."""
+    """What is known at points drawn from one component."""
 
-    probs: Array  # (N, K)
-    local: Array  # (N, K, r), y - alpha mu_j, or (1, K, r) where it does not matter
-    offset: Array  # (K, r), means
-    gain: Array  # (K, r), of the posterior mean
-    radius_2: Array  # (N,), squared distance from the span
-    rest_gain: Array  # (K,)
-
-    def spread(self) -> Array:
-        means = self.offset + self.gain * self.local
-        centre = np.einsum(
-            "nk,nkr->nr", self.probs, np.broadcast_to(means, (*self.probs.shape, means.shape[-1]))
-        )
-        inside = np.einsum("nk,nkr->n", self.probs, (means - centre[:, None, :]) ** 2)
-        return np.asarray(inside + variance(self.probs, self.rest_gain) * self.radius_2)
+    log_joint: Array  # (N, K), ln w_j p_j(y) up to a constant of y
+    spread: Callable[[], Array]  # () -> (N,), variance over j of E[x_0 | y, j]
 
 
 def posteriors(m: GaussianMixture, logsnr: float, points: Array) -> Iterator[Posterior]:
     """For each component in turn, at the images of the same points of the unit cube."""
     alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
     num, log_weights = m.num_components, np.log(m.weights.numpy())
-    if m.kind == "isotropic":
-        span = centred_span(m.means.numpy())
-        rank = span.shape[1]
-        clean = m.eigenvalues.numpy()[:, 0] * np.ones(num)
-        var = alpha**2 * clean + sigma**2
-        z = ndtri(points[:, :rank])
-        chi = chdtri(m.dim - rank, points[:, rank]) if m.dim > rank else np.zeros(len(points))
-        for k in range(num):
-            local = alpha * (span[k] - span) + np.sqrt(var[k]) * z[:, None, :]
-            square = (local**2).sum(axis=-1) + var[k] * chi[:, None]
-            log_joint = log_weights - 0.5 * m.dim * np.log(var) - 0.5 * square / var
-            gain = alpha * clean / var
-            yield Posterior(softmax(log_joint), local, span, gain[:, None], var[k] * chi, gain)
+    if m.is_shared:
+        yield from _of_shared(m, alpha, sigma, points)
         return
-    if m.dim > _MAX_DIM:
-        raise InputError(
-            "too many dimensions for anisotropic covariances",
-            got=m.dim,
-            wanted=f"at most {_MAX_DIM}",
-        )
-    z = ndtri(points)
+    if m.kind == "isotropic":
+        yield from _of_isotropic(m, alpha, sigma, points)
+        return
+    z, means = ndtri(points), m.means.numpy()
     clean = np.broadcast_to(m.eigenvalues.numpy(), (num, m.dim))
     var = alpha**2 * clean + sigma**2
     axes = None if m.axes is None else m.axes.numpy()
-    means, zero = m.means.numpy(), np.zeros(num)
-    if m.is_shared:
-        means, axes = (means if axes is None else means @ axes[0]), None
     for k in range(num):
         y = np.sqrt(var[k]) * z
-        if axes is None:
-            local = y[:, None, :] + alpha * (means[k] - means)
-            log_joint = log_weights - 0.5 * (np.log(var) + local**2 / var).sum(axis=-1)
-            gain = alpha * clean / var
-            yield Posterior(softmax(log_joint), local, means, gain, zero[:1], zero)
-            continue
-        y = y @ axes[k].T
-        own = np.einsum("nkd,kde->nke", y[:, None, :] + alpha * (means[k] - means), axes)
-        log_joint = log_weights - 0.5 * (np.log(var) + own**2 / var).sum(axis=-1)
-        local = np.einsum("nke,kde->nkd", own * (alpha * clean / var), axes)
-        yield Posterior(softmax(log_joint), local, means, np.ones((num, 1)), zero[:1], zero)
+        if axes is not None:
+            y = y @ axes[k].T
+        local = y[:, None, :] + alpha * (means[k] - means)
+        if axes is not None:
+            local = np.einsum("nkd,kde->nke", local, axes)
+        log_joint = log_weights - 0.5 * (np.log(var) + local**2 / var).sum(axis=-1)
+        shift = local * (alpha * clean / var)
+        if axes is not None:
+            shift = np.einsum("nke,kde->nkd", shift, axes)
+        yield Posterior(log_joint, partial(_spread_of, log_joint, means + shift))
+
+
+def _of_shared(
+    m: GaussianMixture, alpha: float, sigma: float, points: Array
+) -> Iterator[Posterior]:
+    """Equal covariances: posterior means differ by constants, logits are one product."""
+    if m.kind == "isotropic":
+        means, clean = centred_span(m.means.numpy()), m.eigenvalues.numpy()[0]
+    else:
+        means = m.means.numpy() if m.axes is None else (m.means @ m.axes[0]).numpy()
+        means, clean = means - means.mean(axis=0), m.eigenvalues.numpy()[0]
+    var = alpha**2 * clean + sigma**2
+    coords, apart = alpha * means / np.sqrt(var), means * (sigma**2 / var)
+    pull = ndtri(points) @ coords.T
+    for own in coords:
+        bias = np.log(m.weights.numpy()) - 0.5 * ((own - coords) ** 2).sum(axis=1)
+        log_joint = pull + bias
+        yield Posterior(log_joint, partial(_spread_of, log_joint, apart[None]))
+
+
+def _of_isotropic(
+    m: GaussianMixture, alpha: float, sigma: float, points: Array
+) -> Iterator[Posterior]:
+    """Isotropic covariances: the span of the means, and the distance from it."""
+    span = centred_span(m.means.numpy())
+    rank = span.shape[1]
+    clean = m.eigenvalues.numpy()[:, 0]
+    var = alpha**2 * clean + sigma**2
+    gain = alpha * clean / var
+    z = ndtri(points[:, :rank])
+    chi = chdtri(m.dim - rank, points[:, rank]) if m.dim > rank else np.zeros(len(points))
+    log_norm = np.log(m.weights.numpy()) - 0.5 * m.dim * np.log(var)
+    for k in range(m.num_components):
+        y, radius_2 = alpha * span[k] + np.sqrt(var[k]) * z, var[k] * chi
+        gap = alpha * (span[k] - span)
+        cross = 2 * np.sqrt(var[k]) * (z @ gap.T)
+        square = (gap**2).sum(axis=1) + cross + (var[k] * (z**2).sum(axis=1) + radius_2)[:, None]
+        log_joint = log_norm - 0.5 * square / var
+        yield Posterior(
+            log_joint, partial(_isotropic_spread, log_joint, y, radius_2, span, gain, alpha * gain)
+        )
+
+
+def _spread_of(log_joint: Array, means: Array) -> Array:
+    """Variance of ``means (N or 1, K, r)`` under the posterior ``(N, K)``."""
+    probs = softmax(log_joint)
+    if len(means) == 1:
+        centre = probs @ means[0]
+        return np.asarray(probs @ (means[0] ** 2).sum(axis=1) - (centre**2).sum(axis=1))
+    centre = np.einsum("nk,nkr->nr", probs, means)
+    return np.asarray(np.einsum("nk,nkr->n", probs, (means - centre[:, None, :]) ** 2))
+
+
+def _isotropic_spread(
+    log_joint: Array, y: Array, radius_2: Array, span: Array, gain: Array, pulled: Array
+) -> Array:
+    """Posterior means are ``(1 - alpha gain_j) mu_j + gain_j y``, and gain_j across the span."""
+    probs = softmax(log_joint)
+    base = (1 - pulled)[:, None] * span
+    square = (base**2).sum(axis=1) + 2 * gain * (y @ base.T)
+    square = square + gain**2 * (y**2).sum(axis=1)[:, None]
+    centre = probs @ base + (probs @ gain)[:, None] * y
+    inside = (probs * square).sum(axis=1) - (centre**2).sum(axis=1)
+    return np.asarray(inside + variance(probs, gain) * radius_2)
 
 
 def sobol_average(
@@ -118,12 +153,19 @@ def sobol_average(
     """Independent scrambles, the same at all levels; their spread is the standard error."""
     if num_samples < NUM_SCRAMBLES:
         raise InputError("too few samples", got=num_samples, wanted=f"at least {NUM_SCRAMBLES}")
+    if m.kind != "isotropic" and m.dim > _MAX_DIM:
+        raise InputError(
+            "too many dimensions for anisotropic covariances",
+            got=m.dim,
+            wanted=f"at most {_MAX_DIM}",
+        )
     rank = centred_span(m.means.numpy()).shape[1]
     dim = min(rank + 1, m.dim) if m.kind == "isotropic" else m.dim
     if m.kind == "isotropic" and m.is_shared:
         dim = rank  # the distance from the span tells nothing
     count = 1 << max(0, (num_samples // NUM_SCRAMBLES).bit_length() - 1)
-    chunk = max(1, _CHUNK // (m.num_components * max(dim, 1)))
+    width = 1 if m.is_shared or m.kind == "isotropic" else dim
+    chunk = max(1, _CHUNK // (m.num_components * width + dim))
     offsets = _OFFSETS if with_slope else np.zeros(1)
     sums = np.zeros((NUM_SCRAMBLES, len(logsnr), len(offsets)))
     sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
@@ -132,8 +174,6 @@ def sobol_average(
         cells = (np.floor(engine.draw(count, dtype=torch.float64).numpy() * 2**30) + 0.5) / 2**30
         for start in range(0, count, chunk):
             part = cells[start : start + chunk]
-            if m.kind == "isotropic" and m.is_shared and m.dim > rank:
-                part = np.concatenate([part, np.full((len(part), 1), 0.5)], axis=1)
             for row, level in enumerate(logsnr):
                 for column, offset in enumerate(offsets):
                     sums[r, row, column] += read(level + offset, part) * len(part) / count
