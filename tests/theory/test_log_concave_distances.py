@@ -122,7 +122,7 @@ def test_wasserstein_of_products_adds_squares_and_orders_are_ordered() -> None:
 
 def test_an_outline_gives_a_certified_bracket_alone() -> None:
     outline = OutlinedMixture(
-        means=SHIFTED.means.numpy(), m=1.0, wasserstein=component_wasserstein(SHIFTED) + 0.0
+        means=SHIFTED.means, m=SHIFTED.m, wasserstein=component_wasserstein(SHIFTED)
     )
     levels = at(0.3, 1, 2)
     curve, truth = (total_variation(x, "0", "1", levels) for x in (outline, SHIFTED))
@@ -163,6 +163,7 @@ def test_bad_outlines_are_one_line() -> None:
     good = [[0.0, 5.0], [5.0, 0.0]]
     for call in (
         lambda: OutlinedMixture(means=[0.0, np.nan]),
+        lambda: OutlinedMixture(means=["left", "right"]),
         lambda: OutlinedMixture(means=[0.0, 4.0], m=-1),
         lambda: OutlinedMixture(means=[0.0, 4.0], m=[1.0, 1.0, 1.0]),
         lambda: OutlinedMixture(means=[0.0, 4.0], wasserstein=[[0.0, 5.0]]),
@@ -248,9 +249,9 @@ def _violations(count: int, most: int, **wrong: float) -> tuple[int, int, dict[s
 
 
 def test_the_headline_bound_holds() -> None:
-    checked, broken, worst = _violations(8, 4)
+    checked, broken, worst = _violations(6, 4)
     assert broken == 0
-    assert checked >= 16
+    assert checked >= 12
     assert set(worst) == {"lower, W_1", "lower, W_2", "upper"}
 
 

@@ -29,7 +29,7 @@ from critwin.theory.log_concave import (
     tilted_gaussian,
     truncated_gaussian,
 )
-from critwin.theory.log_concave.products import (
+from critwin.theory.log_concave.posteriors import (
     noised_log_density,
     posterior_draw,
     posterior_mean,
@@ -81,13 +81,13 @@ def test_two_coordinates_are_a_quadrature_too() -> None:
 
 def test_three_coordinates_are_an_estimate_within_its_error() -> None:
     levels = LEVELS[3:7:2]
-    ours = product_transitions(as_product(DEEP), levels, num_samples=1 << 11)
+    ours = product_transitions(as_product(DEEP), levels, num_samples=1 << 10)
     known = exact_transitions(DEEP, levels)
     assert ours.kind == "estimated"
     assert ours.stderr is not None
-    assert 0 < ours.stderr.max() < 3e-3
+    assert 0 < ours.stderr.max() < 5e-3
     assert np.abs(ours.probs - known.probs).max() < 6 * ours.stderr.max()
-    again = product_transitions(as_product(DEEP), levels, num_samples=1 << 11)
+    again = product_transitions(as_product(DEEP), levels, num_samples=1 << 10)
     np.testing.assert_array_equal(ours.probs, again.probs)
 
 
@@ -205,9 +205,9 @@ def test_posterior_draws_pass_a_ks_test_and_a_planted_bug_fails_it() -> None:
 
 
 def test_samples_have_the_law_of_the_mixture() -> None:
-    drawn = sample(MIXED, 4000, generator=numpy_stream(2, "samples"))
-    share = np.bincount(drawn.component, minlength=4) / 4000
-    np.testing.assert_allclose(share, MIXED.weights.numpy(), atol=5 * 0.5 / math.sqrt(4000))
+    drawn = sample(MIXED, 2000, generator=numpy_stream(2, "samples"))
+    share = np.bincount(drawn.component, minlength=4) / 2000
+    np.testing.assert_allclose(share, MIXED.weights.numpy(), atol=5 * 0.5 / math.sqrt(2000))
     mine = drawn.x[drawn.component == 0, 0]
     assert stats.kstest(mine, stats.skewnorm(6, -3, 1.5).cdf).pvalue > 1e-3
 

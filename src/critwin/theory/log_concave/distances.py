@@ -38,12 +38,9 @@ from critwin.theory.distances import (
     pairwise_tv,
     total_variation,
 )
-from critwin.theory.log_concave._legendre import panel_points
 from critwin.theory.log_concave._line_table import (
     LineTable,
     absolute_integrals,
-    line_table,
-    quantiles,
 )
 from critwin.theory.log_concave._plane import Stripes, plane_distance
 from critwin.theory.log_concave.grids import GridMixture, grid_line_table, grid_stripes
@@ -52,6 +49,7 @@ from critwin.theory.log_concave.outlined import (
     coupling_upper,
     log_concave_lower,
 )
+from critwin.theory.log_concave.pairs import SLACK, pair_brackets, pair_integrals, symmetric
 from critwin.theory.log_concave.products import ProductMixture
 from critwin.theory.log_concave.transitions import (
     component_draws,
@@ -65,9 +63,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["component_wasserstein", "pair_brackets"]
-
-_SLACK = 1e-9
+__all__: list[str] = []
 
 
 class _Sides(NamedTuple):
@@ -89,120 +85,6 @@ def _sides(mixture: Any, a: str | Sequence[str], b: str | Sequence[str]) -> _Sid
         coefficients = coefficients / factor
     left, right = (np.flatnonzero(s * coefficients > 0).tolist() for s in (1, -1))
     return _Sides(factor, coefficients, left, right)
-
-
-def component_wasserstein(mixture: ProductMixture, *, order: int = 2) -> Array:
-    """Wasserstein distances of all pairs of clean components.
-
-    One coordinate: ``(integral_0^1 |F_i^{-1} - F_j^{-1}|^order du)^{1/order}``. Several, order 2:
-    the squares add up, because the product of optimal couplings of the coordinates is optimal.
-
-    Args:
-        mixture: The mixture.
-        order: 1 (D = 1 only) or 2.
-
-    Returns:
-        Shape ``(K, K)``; error about 1e-9.
-
-    Raises:
-        InputError: If the order is not 1 or 2, or 1 in several dimensions.
-
-    Source:
-        Villani (2009), ch. 2.
-    """
-    if order not in (1, 2) or (order == 1 and mixture.dim > 1):
-        raise InputError(
-            "no Wasserstein distance of this order", got=order, wanted="2, or 1 in 1-D"
-        )
-    num = mixture.num_components
-    total = np.zeros((num, num))
-    for d in range(mixture.dim):
-        tables = [line_table([row[d]], np.ones(1), 1.0, 0.0) for row in mixture.components]
-        for i in range(num):
-            for j in range(i):
-                total[i, j] += _transport_cost(tables[i], tables[j], order)
-    return np.asarray((total + total.T) ** (1 / order))
-
-
-def _transport_cost(p: LineTable, q: LineTable, order: int) -> float:
-    # mass as the variable: panels of both laws, graded towards the tails
-    cuts = [np.cumsum((t.values[0] * t.weights).sum(axis=1)) for t in (p, q)]
-    tails = np.geomspace(1e-13, 0.2, 16)
-    edges = np.unique(np.concatenate([*cuts, tails, 1 - tails, [0.0, 1.0]]).clip(0, 1))
-    u, weights = panel_points(edges)
-    gap = quantiles(p, 0, u.ravel()) - quantiles(q, 0, u.ravel())
-    return float((weights.ravel() * np.abs(gap) ** order).sum())
-
-
-def pair_brackets(mixture: ProductMixture, logsnr: ArrayLike) -> tuple[Array, Array]:
-    """Certified bounds on the total variation of all pairs of components, any D.
-
-    Lower: the largest of the exact distance in one coordinate, ``1 - BC`` with the exact affinity
-    (a product over coordinates), and the bound from strong log-concavity. Upper: the smallest of
-    ``sqrt(1 - BC^2)``, ``1 - prod_d (1 - TV_d)``, and the coupling bound with W_2.
-
-    Args:
-        mixture: The mixture.
-        logsnr: Levels, shape ``(L,)``.
-
-    Returns:
-        Lower and upper bounds, each ``(L, K, K)``; equal for D = 1.
-
-    Raises:
-        InputError: If the levels are not valid.
-
-    Source:
-        docs/theory/log_concave.md, eqs. (6)–(9); Kailath (1967).
-    """
-    levels = check_levels(logsnr)
-    alphas, sigmas = alpha_sigma(levels)
-    num = mixture.num_components
-    first, second = np.triu_indices(num, 1)
-    least = np.zeros((len(levels), len(first)))
-    kept, affinity = np.ones_like(least), np.ones_like(least)
-    for level, (alpha, sigma) in enumerate(zip(alphas, sigmas, strict=True)):
-        for table in coordinate_tables(mixture, float(alpha), float(sigma)):
-            tv, shared = _pair_integrals(table, first, second)
-            least[level] = np.maximum(least[level], tv)
-            kept[level] *= 1.0 - tv
-            affinity[level] *= shared
-    if mixture.dim == 1:
-        return (_matrix(least, num),) * 2
-    lower = np.maximum(least, 1.0 - affinity)
-    upper = np.minimum(1.0 - kept, np.sqrt(np.maximum(1.0 - affinity**2, 0.0)))
-    low, high = _matrix(lower, num), _matrix(upper, num)
-    convex = log_concave_lower(mixture.means.numpy(), mixture.m.numpy(), alphas, sigmas)
-    coupled = coupling_upper(component_wasserstein(mixture) * (1 + _SLACK), alphas, sigmas)
-    low = np.clip(np.maximum(low - _SLACK, convex), 0.0, 1.0)
-    off = ~np.eye(num, dtype=bool)
-    high = np.where(off, np.clip(np.minimum(high + _SLACK, coupled), low, 1.0), 0.0)
-    return np.where(off, low, 0.0), high
-
-
-def _pair_integrals(
-    table: LineTable, first: NDArray[np.int64], second: NDArray[np.int64]
-) -> tuple[Array, Array]:
-    """TV and affinity of pairs of tabulated densities."""
-    values, weights = table.values, table.weights
-    radius = 0.5 * np.diff(table.edges)
-    tv = np.array(
-        [
-            0.5 * float(absolute_integrals(values[i] - values[j]) @ radius)
-            for i, j in zip(first, second, strict=True)
-        ]
-    )
-    root = np.sqrt(values)
-    shared = [
-        float((root[i] * root[j] * weights).sum()) for i, j in zip(first, second, strict=True)
-    ]
-    return tv.clip(0, 1), np.clip(shared, 0, 1)
-
-
-def _matrix(value: Array, num: int) -> Array:
-    first, second = np.triu_indices(num, 1)
-    result = np.zeros((len(value), num, num))
-    result[:, first, second] = result[:, second, first] = value
-    return result
 
 
 def _line_distance(table: LineTable, coefficients: Array) -> float:
@@ -227,8 +109,8 @@ def _plane_curve(
         return plane_distance(stripes_at(alpha, sigma), sides.coefficients)
 
     lower, middle, upper = (sides.factor * v for v in _on_levels(levels, one))
-    lower = np.clip(lower - _SLACK, 0.0, 1.0)
-    upper = np.clip(upper + _SLACK, lower, 1.0)
+    lower = np.clip(lower - SLACK, 0.0, 1.0)
+    upper = np.clip(upper + SLACK, lower, 1.0)
     return DistanceCurve(
         logsnr=levels,
         lower=lower,
@@ -302,7 +184,7 @@ def _product_bracket(mixture: ProductMixture, levels: Array, sides: _Sides) -> t
         return best, 1.0 - float((np.sqrt(np.outer(p, q)) * cross).sum()), 0.0
 
     marginal, affine, _ = _on_levels(levels, one)
-    lower = np.maximum(lower, np.maximum(marginal, affine) - _SLACK)
+    lower = np.maximum(lower, np.maximum(marginal, affine) - SLACK)
     lower = sides.factor * np.clip(lower, 0.0, 1.0)
     return lower, np.clip(sides.factor * upper, lower, 1.0)
 
@@ -376,10 +258,10 @@ def _grid_pairs(mixture: GridMixture, logsnr: ArrayLike) -> Array:
     levels = check_levels(logsnr)
     first, second = np.triu_indices(mixture.num_components, 1)
     rows = [
-        _pair_integrals(grid_line_table(mixture, float(a), float(s)), first, second)[0]
+        pair_integrals(grid_line_table(mixture, float(a), float(s)), first, second)[0]
         for a, s in zip(*alpha_sigma(levels), strict=True)
     ]
-    return _matrix(np.array(rows).reshape(len(levels), len(first)), mixture.num_components)
+    return symmetric(np.array(rows).reshape(len(levels), len(first)), mixture.num_components)
 
 
 @total_variation.register(OutlinedMixture)

@@ -4,7 +4,7 @@ A cell ``[a, b]`` under noise is a difference of normal distribution functions, 
 density is a finite sum; in two dimensions the sum factors. No assumption on the tails or the
 number of modes: there are values, no bounds from log-concavity.
 
-Source: derived in docs/theory/log_concave.md, eq. (10).
+Source: derived in docs/theory/log_concave.md, eq. (11).
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def grid_transitions(
         InputError: If levels or labels are not valid.
 
     Source:
-        docs/theory/log_concave.md, eqs. (5) and (10).
+        docs/theory/log_concave.md, eqs. (5) and (11).
     """
     levels = check_levels(logsnr)
     prior = mixture.weights.numpy()

@@ -80,12 +80,12 @@ class OutlinedMixture:
                 distances are not symmetric, negative, not zero on the diagonal, or smaller than
                 the distances of the means.
         """
-        centre = np.array(means, dtype=np.float64)
+        centre = _numbers("means", means)
         centre = centre[:, None] if centre.ndim == 1 else centre
         if centre.ndim != 2 or 0 in centre.shape or not np.all(np.isfinite(centre)):
             raise InputError("means must be finite, of shape (K, D)", got=centre.shape)
         num, dim = centre.shape
-        convexity = np.array(m, dtype=np.float64)
+        convexity = _numbers("m", m)
         if convexity.shape not in ((), (num,)) or not np.all(
             (convexity >= 0) & (convexity < np.inf)
         ):
@@ -146,7 +146,7 @@ def outline_from_samples(
     Raises:
         InputError: If an array is empty, not finite, or of another D, or cannot be matched.
     """
-    points = [np.asarray(s, dtype=np.float64) for s in samples]
+    points = [_numbers("a sample", s) for s in samples]
     points = [p[:, None] if p.ndim == 1 else p for p in points]
     if not points or any(
         p.ndim != 2 or 0 in p.shape or p.shape[1] != points[0].shape[1] or not np.isfinite(p).all()
@@ -213,8 +213,17 @@ def coupling_upper(wasserstein: Array, alpha: Array, sigma: Array) -> Array:
     return np.asarray(erf(np.where(wasserstein == 0, 0.0, ratio) / math.sqrt(8.0)))
 
 
+def _numbers(name: str, value: Any) -> Array:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    try:
+        return np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is not an array of numbers", got=value) from error
+
+
 def _checked_distances(value: Any, apart: Array, is_estimated: bool) -> Array:
-    distance = np.array(value, dtype=np.float64)
+    distance = _numbers("wasserstein", value)
     if distance.shape != apart.shape or np.any(np.isnan(distance)) or np.any(distance < 0):
         raise InputError(
             "wasserstein must be distances >= 0", got=distance.shape, wanted=f"{apart.shape}"
