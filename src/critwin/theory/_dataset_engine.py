@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _CACHE_BYTES = 1 << 30
-_NUM_CHECKED = 16  # queries recomputed in float64
+_NUM_CHECKED = 8  # queries of the first and of the last block recomputed in float64
 _CHUNKS = {"cpu": 1, "cuda": 8}
 
 
@@ -90,7 +90,6 @@ def average(
     agreement = np.zeros(len(columns))
     error = 0.0
     num, dim = len(plan.index), points.points.shape[1]
-    stride = max(1, num // _NUM_CHECKED)
     block = CHUNK * _CHUNKS.get(device.type, 1)
     for a in range(0, num, block):
         index, weight = plan.index[a : a + block], plan.weight[a : a + block]
@@ -108,8 +107,8 @@ def average(
             without[k].add(posterior.without[..., part], own, weight)
             agreement[k] += weight @ (column.codes[posterior.nearest] == own)
         collapse.add(posterior.collapse, np.zeros(len(index), dtype=np.int64), weight)
-        checked = np.flatnonzero((a + np.arange(len(index))) % stride == 0)
-        if dtype == "float32" and len(checked):
+        if dtype == "float32" and (a == 0 or a + block >= num):
+            checked = np.linspace(0, len(index) - 1, min(_NUM_CHECKED, len(index))).astype(int)
             exact = _posterior(store, index[checked], normals[:, checked], levels, "float64")
             for name in ("among", "without"):
                 gap = getattr(exact, name) - getattr(posterior, name)[:, :, checked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,10 @@ class PointSet:
         """Index of the first point that equals each, shape ``(N,)``."""
         first: dict[bytes, int] = {}
         return np.array(
-            [first.setdefault(row.tobytes(), n) for n, row in enumerate(self.points)],
+            [
+                first.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), n)
+                for n, row in enumerate(self.points)
+            ],
             dtype=np.int64,
         )
 
