@@ -88,3 +88,23 @@ def integral_rows(x: Array) -> Array:
     degree = np.arange(1, NUM)
     rest = (values[..., 2:] - values[..., :-2]) / (2 * degree + 1)
     return np.concatenate([x[..., None] + 1.0, rest], axis=-1)
+
+
+def value_and_primitive(coefficients: Array, x: Array) -> tuple[Array, Array]:
+    """Polynomials at one point each, and their integrals from -1.
+
+    Args:
+        coefficients: Legendre coefficients, shape ``(NUM, N)``.
+        x: Points in [-1, 1], shape ``(N,)``.
+
+    Returns:
+        Two arrays ``(N,)``.
+    """
+    before, now = np.ones_like(x), x
+    value, primitive = coefficients[0].copy(), coefficients[0] * (x + 1.0)
+    for k in range(1, NUM):
+        value += coefficients[k] * now
+        following = ((2 * k + 1) * x * now - k * before) / (k + 1)
+        primitive += coefficients[k] * (following - before) / (2 * k + 1)
+        before, now = now, following
+    return value, primitive

@@ -17,6 +17,7 @@ from critwin.theory.log_concave._legendre import (
     adapted,
     integral_rows,
     panel_points,
+    value_and_primitive,
 )
 from critwin.theory.log_concave._noising import noised_density, panel_quantile
 
@@ -110,15 +111,15 @@ def absolute_integrals(values: Array) -> Array:
     result = np.abs(np.diff(primitive, axis=1)).sum(axis=1)
     row, column = np.nonzero(cell[:, :-1] * cell[:, 1:] < 0)
     if len(row):
-        coefficients = flat[row] @ TO_COEFFICIENTS.T
+        coefficients = TO_COEFFICIENTS @ flat[row].T
         low, high = _CELLS[column], _CELLS[column + 1]
         sign = np.sign(cell[row, column])
         for _ in range(40):
             middle = 0.5 * (low + high)
-            value = (np.polynomial.legendre.legvander(middle, NUM - 1) * coefficients).sum(axis=1)
+            value, _ = value_and_primitive(coefficients, middle)
             is_left = sign * value > 0
             low, high = np.where(is_left, middle, low), np.where(is_left, high, middle)
-        at_root = (integral_rows(0.5 * (low + high)) * coefficients).sum(axis=1)
+        _, at_root = value_and_primitive(coefficients, 0.5 * (low + high))
         start, stop = primitive[row, column], primitive[row, column + 1]
         extra = np.abs(at_root - start) + np.abs(stop - at_root) - np.abs(stop - start)
         result += np.bincount(row, extra, minlength=len(flat))
@@ -130,9 +131,12 @@ def densities_at(table: LineTable, y: Array) -> Array:
     panel = np.clip(np.searchsorted(table.edges, y, side="right") - 1, 0, len(table.weights) - 1)
     low, high = table.edges[panel], table.edges[panel + 1]
     z = (2 * y - low - high) / (high - low)
-    basis = np.polynomial.legendre.legvander(np.clip(z, -1, 1), NUM - 1)
-    coefficients = (table.values @ TO_COEFFICIENTS.T)[:, panel]
-    result = np.maximum(np.einsum("knc,nc->kn", coefficients, basis), 0.0)
+    coefficients = np.moveaxis((table.values @ TO_COEFFICIENTS.T)[:, panel], 2, 0)
+    basis = np.polynomial.legendre.legvander(np.clip(z, -1, 1), NUM - 1).T
+    result = np.zeros(coefficients.shape[1:])
+    for row, function in zip(coefficients, basis, strict=True):
+        result += row * function
+    result = np.maximum(result, 0.0)
     return np.asarray(np.where((y < table.edges[0]) | (y > table.edges[-1]), 0.0, result))
 
 

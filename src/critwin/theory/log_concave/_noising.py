@@ -12,7 +12,6 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.polynomial import legendre
 
 from critwin.theory.log_concave._legendre import (
     NODES,
@@ -21,6 +20,7 @@ from critwin.theory.log_concave._legendre import (
     WEIGHTS,
     integral_rows,
     panel_points,
+    value_and_primitive,
 )
 
 if TYPE_CHECKING:
@@ -198,14 +198,13 @@ def panel_quantile(values: Array, goal: Array, panel: NDArray[np.int64]) -> Arra
     cell = (primitive[panel, 1:-1] < goal[:, None]).sum(axis=1).clip(max=last)
     low, high = _CELLS[cell], _CELLS[cell + 1]
     start, stop = primitive[panel, cell], primitive[panel, cell + 1]
-    coefficients = (values @ TO_COEFFICIENTS.T)[panel]
+    coefficients = np.ascontiguousarray((values @ TO_COEFFICIENTS.T)[panel].T)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = low + (high - low) * np.clip(np.nan_to_num((goal - start) / (stop - start)), 0, 1)
         for _ in range(_NEWTON):
-            gap = (integral_rows(z) * coefficients).sum(axis=1) - goal
-            slope = (legendre.legvander(z, NUM - 1) * coefficients).sum(axis=1)
+            slope, reached = value_and_primitive(coefficients, z)
             # an empty cell has no slope; its middle is as good as any other point of it
-            new = np.nan_to_num(z - gap / slope, nan=0.0, posinf=1.0, neginf=-1.0)
+            new = np.nan_to_num(z - (reached - goal) / slope, nan=0.0, posinf=1.0, neginf=-1.0)
             z = np.clip(new, low, high)
     return np.asarray(z)
 
