@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.linalg import sqrtm
 from scipy.optimize import brentq
 from scipy.stats import norm
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, logsnr_of_ou_time
+from critwin.theory.distances import total_variation
 from critwin.theory.exact import exact_transitions
 from critwin.theory.families import Family, PublishedTime, list_families, load_family
 from critwin.theory.families.formulas import (
@@ -354,14 +356,51 @@ def test_headline_times_hold_where_projections_can_tell(epsilon: float) -> None:
     assert lower[0] < lower[1]  # type: ignore[operator]
 
 
-def test_exact_w2_of_commuting_components() -> None:
-    """W_2 of two isotropic Gaussians: sqrt(|gap|^2 + D (s - r)^2)."""
-    from critwin.theory.families.log_concave import _wasserstein2
-    from critwin.theory.mixtures import GaussianMixture
-
-    m = GaussianMixture(means=[[0, 0, 0], [3, 0, 4]], covariances=[1.0, 6.25])
-    assert _wasserstein2(m, 0, 1) == pytest.approx(math.sqrt(25 + 3 * 1.5**2), rel=1e-12)
+def test_intra_group_time_takes_the_exact_w2() -> None:
+    """By the trace formula of the Bures distance, with another matrix square root."""
+    family = load_family("well-conditioned", components=4, seed=3)
+    m = family.mixture
+    assert m is not None
+    cov, means = covariance_matrices(m).numpy(), m.means.numpy()
+    root = np.asarray(sqrtm(np.asarray(sqrtm(cov[0])) @ cov[1] @ np.asarray(sqrtm(cov[0]))))
+    square = np.sum((means[0] - means[1]) ** 2)
+    square += np.trace(cov[0] + cov[1] - 2 * root.real)
+    entry = family.published(0.2)[0]
+    assert entry.value == pytest.approx(0.5 * math.log1p(square / (4 * 0.04)), rel=1e-10)
     assert intra_group_time(2 * 0.1, 0.1) == pytest.approx(0.5 * math.log(2), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    "name", ["random-spherical", "well-conditioned", "sparse-dictionary", "hierarchical"]
+)
+@pytest.mark.parametrize("epsilon", [0.05, 0.25])
+def test_valid_bounds_stand_against_the_distances_of_the_mixture(
+    name: str, epsilon: float
+) -> None:
+    """Every bound called valid, against estimated distances within their standard errors."""
+    family = load_family(name)
+    m = family.mixture
+    assert m is not None
+    num_checked = 0
+    for entry in family.published(epsilon):
+        symbol, _, node = entry.symbol.rstrip("]").partition("[")
+        if not entry.is_valid_bound or symbol == "t_after" or not entry.value:
+            continue
+        if not math.isfinite(entry.value) or entry.value < 0:
+            continue
+        node = node.replace("root", "")
+        under = tuple(n for n in m.names if n.startswith(node)) if name == "hierarchical" else ()
+        target = under or (family.after if symbol == "T_after" else family.before)
+        level = logsnr_of_ou_time(np.array([entry.value]))
+        if entry.bound == "lower":
+            rest = tuple(n for n in m.names if n not in target)
+            curve = total_variation(m, target, rest, level, num_samples=1 << 12)
+            assert curve.estimate[0] + 4 * curve.stderr[0] >= 1 - epsilon**2 - 1e-12, entry
+        else:
+            curve = total_variation(m, family.after, target, level, num_samples=1 << 12)
+            assert curve.estimate[0] - 4 * curve.stderr[0] <= epsilon + 1e-12, entry
+        num_checked += 1
+    assert num_checked >= 2
 
 
 # --- sparse dictionary ---------------------------------------------------------------------

@@ -13,10 +13,11 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.streams import numpy_stream
+from critwin.theory.distances import wasserstein2
 from critwin.theory.families.base import Family, FamilyInfo, PublishedTime, Setting
 from critwin.theory.families.formulas import inter_group_time, intra_group_time
 from critwin.theory.families.gaussians import HERE, SEED
-from critwin.theory.mixtures import GaussianMixture, covariance_matrices
+from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["WELL_CONDITIONED"]
 
@@ -65,7 +66,7 @@ def _well_conditioned(
     near = min(
         float(np.linalg.norm(means[i] - means[j])) for i, j in itertools.product(inside, outside)
     )
-    w2 = max(_wasserstein2(mixture, 0, j) for j in inside)
+    w2 = float(wasserstein2(mixture, [np.inf])[0, 0, list(inside)].max())
     crude = max(float(np.linalg.norm(means[0] - means[j])) for j in inside) + 2 * math.sqrt(
         dimension / convexity
     )
@@ -116,19 +117,6 @@ def _well_conditioned(
         before=tuple(names[:num_first]),
         formulas=published,
     )
-
-
-def _wasserstein2(m: GaussianMixture, i: int, j: int) -> float:
-    """Bures distance of two components."""
-    if i == j:
-        return 0.0
-    matrices = covariance_matrices(m).numpy()
-    values, axes = np.linalg.eigh(matrices[i])
-    root = (axes * np.sqrt(values)) @ axes.T
-    cross = np.linalg.eigvalsh(root @ matrices[j] @ root)
-    trace = np.trace(matrices[i]) + np.trace(matrices[j]) - 2 * np.sqrt(cross.clip(0)).sum()
-    gap = m.means[i].numpy() - m.means[j].numpy()
-    return float(np.sqrt(gap @ gap + max(trace, 0.0)))
 
 
 WELL_CONDITIONED = FamilyInfo(
