@@ -12,6 +12,7 @@ import pytest
 from critwin.cli import main
 from critwin.levels import to_logsnr
 from critwin.theory.datasets import dataset_prediction
+from critwin.trees import transitions_tree
 from critwin.windows import critical_window
 from dataset_cases import cloud
 
@@ -77,6 +78,8 @@ def test_json_is_what_the_library_finds(file: Path, capsys: pytest.CaptureFixtur
             middle = critical_window(tr).midpoint
             assert middle is not None
             assert one["window"]["midpoint"]["t"]["value"] == middle.t.value
+        tree = transitions_tree(expected.transitions[name])
+        assert found["labels"][name]["tree"]["newick"] == tree.describe()
     np.testing.assert_allclose(found["collapse"]["same_point"], expected.collapse.same_point)
     assert found["speciation"]["top_variance"] == expected.speciation.top_variance
     assert found["settings"]["num_queries"] == 120
@@ -90,6 +93,7 @@ def test_people_get_lines(file: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "120 points, 3 coordinates, 120 of them noised at 15 levels" in lines[0]
     assert any(line.split()[:3] == ["digit", "left", "out"] for line in lines)
     assert any(line.startswith("collapse: two posterior draws") for line in lines)
+    assert any(line.startswith("digit: tree at epsilon 0.1: ") for line in lines)
     assert any(line.startswith("speciation: largest variance") for line in lines)
     assert "95% intervals" in out
     assert "\x1b" not in out
@@ -139,6 +143,7 @@ def test_a_lonely_label_has_no_leave_one_out(
         (["data.npz", "--unit", "steps", "--levels", "1:2:3"], "unknown unit of noise"),
         (["data.npz", "--queries", "0"], "Invalid value"),
         (["data.npz", "--confidence", "95"], "confidence is out of range"),
+        (["data.npz", "--epsilon", "1"], "epsilon is out of range"),
         (["data.npz", "--device", "abacus"], "cannot use this device"),
         (["data.npz", "--weights", "ink"], "weights are not numbers"),
         (["data.npz", "--points", "ink"], "points are not a table of numbers"),

@@ -156,6 +156,18 @@ def test_shards_change_nothing_but_rounding_and_the_same_shards_nothing() -> Non
     assert again.transitions["a"].probs.tobytes() == one.transitions["a"].probs.tobytes()
 
 
+def test_points_that_are_not_kept_in_memory_give_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points, labels = cloud(100, 80)
+    kept = dataset_prediction(points, {"a": labels}, LEVELS, shard_size=30)
+    for module in ("_dataset_engine", "_top_variance"):
+        monkeypatch.setattr(f"critwin.theory.{module}._CACHE_BYTES", 0)
+    streamed = dataset_prediction(points, {"a": labels}, LEVELS, shard_size=30)
+    np.testing.assert_array_equal(streamed.transitions["a"].probs, kept.transitions["a"].probs)
+    assert streamed.speciation == kept.speciation
+
+
 def test_columns_share_their_products() -> None:
     points, labels = cloud(60, 4)
     other = np.where(points[:, 0] > points[:, 0].mean(), "high", "low")

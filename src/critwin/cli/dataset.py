@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
     from critwin.theory.dataset_files import LabelledData
     from critwin.theory.datasets import DatasetPrediction
     from critwin.transitions import Transitions
+    from critwin.trees import MixtureTree
     from critwin.windows import CriticalWindow
 
 __all__ = ["dataset"]
+
+_MOST_LABELS = 100  # of a tree
 
 
 def dataset(
@@ -54,6 +59,9 @@ def dataset(
     size: Annotated[
         int | None, typer.Option(help="Resize the images of a folder to SIZE x SIZE pixels.")
     ] = None,
+    epsilon: Annotated[
+        float, typer.Option(help="Tolerance of the trees of labels, in (0, 1).")
+    ] = 0.1,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     device: Annotated[str, typer.Option(help="Where it is computed: cpu, cuda, …")] = "cpu",
@@ -64,9 +72,12 @@ def dataset(
     from critwin.errors import InputError
     from critwin.theory.dataset_files import read_dataset
     from critwin.theory.datasets import dataset_prediction, suggest_levels
+    from critwin.trees import transitions_tree
 
     if not 0 < confidence < 1:
         raise InputError("confidence is out of range", got=confidence, wanted="between 0 and 1")
+    if not 0 < epsilon < 1:
+        raise InputError("epsilon is out of range", got=epsilon, wanted="between 0 and 1")
     chosen = None if levels is None else _levels(levels, unit)
     data = read_dataset(file, labels=label, points=points, weights=weights, size=size)
     logsnr = (
@@ -89,10 +100,15 @@ def dataset(
             next(iter(found.reasons.values())),
             next_step="merge labels, or do without --leave-one-out",
         )
+    trees = {
+        name: transitions_tree(tr, epsilon)
+        for name, tr in found.transitions.items()
+        if len(tr.before) <= _MOST_LABELS
+    }
     if as_json:
-        print_json(_facts(file, data, found, confidence))
+        print_json(_facts(file, data, found, trees, confidence))
         return
-    for line in _lines(file, data, found, confidence):
+    for line in _lines(file, data, found, trees, confidence):
         say(line)
 
 
@@ -131,7 +147,11 @@ def _window(tr: Transitions, confidence: float) -> CriticalWindow:
 
 
 def _facts(
-    file: Path, data: LabelledData, found: DatasetPrediction, confidence: float
+    file: Path,
+    data: LabelledData,
+    found: DatasetPrediction,
+    trees: Mapping[str, MixtureTree],
+    confidence: float,
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -171,6 +191,7 @@ def _facts(
                 "posterior": table(tr),
                 "leave_one_out": table(found.leave_one_out.get(name)),
                 "reason": found.reasons.get(name),
+                "tree": trees[name].as_dict() if name in trees else None,
             }
             for name, tr in found.transitions.items()
         },
@@ -200,7 +221,11 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(
-    file: Path, data: LabelledData, found: DatasetPrediction, confidence: float
+    file: Path,
+    data: LabelledData,
+    found: DatasetPrediction,
+    trees: Mapping[str, MixtureTree],
+    confidence: float,
 ) -> list[str]:
     from critwin.cli._output import table
     from critwin.cli.windows import edge_cell
@@ -236,6 +261,10 @@ def _lines(
             )
     lines.append(table(rows))
     lines += [f"{name}: {why}" for name, why in found.reasons.items()]
+    lines += [
+        f"{name}: tree at epsilon {tree.epsilon:g}: {tree.describe()}"
+        for name, tree in trees.items()
+    ]
     half = curve.half(confidence=confidence)
     where = (
         f"at t {edge_cell(half, 't')}" if half.t.value is not None else f"nowhere: {half.t.reason}"

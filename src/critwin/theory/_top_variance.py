@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SMALL = 64  # coordinates up to which the covariance itself is diagonalised
 _CHUNK = 1 << 22
+_CACHE_BYTES = 1 << 30
 
 
 def top_variance(points: PointSet) -> float:
@@ -41,7 +42,7 @@ def top_variance(points: PointSet) -> float:
             part = points.centred(rows)
             covariance += part.T @ (part * points.law[rows, None])
         return float(np.linalg.eigvalsh(covariance)[-1])
-    is_small = num * dim * 4 <= 1 << 30
+    is_small = num * dim * 4 <= _CACHE_BYTES
     kept = [points.centred(rows, "float32") for rows in chunks] if is_small else None
 
     def product(vector: Array) -> Array:
