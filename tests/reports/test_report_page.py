@@ -490,7 +490,21 @@ def test_shares_are_short_and_only_exact_ones_are_whole() -> None:
 def test_window_table_gives_reasons(data: ReportData) -> None:
     rows = rows_of(window_table(data).text)
     assert {row["criterion"] for row in rows} == {"kept", "operational"}
-    assert all(row["t"] or row["reason"] for row in rows)
+    assert all(bool(row["t"]) != bool(row["reason"]) for row in rows)
+
+
+def test_no_limit_of_the_window_table_is_missing_without_a_reason(records: Records) -> None:
+    """Levels that end inside the windows: limits are missing, of edges and of widths."""
+    short = report_data(only(select(records, records.logsnr > -4.0), "ink"))
+    rows = rows_of(window_table(short).text)
+    for side in ("low", "high"):
+        assert any(not row[f"t_{side}"] and row["t"] for row in rows)
+        assert any(not row[f"t_{side}"] for row in rows if row["edge"] == "width")
+        assert all(bool(row[f"t_{side}"]) != bool(row[f"{side}_reason"]) for row in rows)
+    assert all(
+        bool(row["logsnr_high" if row["edge"] != "width" else "logsnr_low"]) == bool(row["t_low"])
+        for row in rows
+    )
 
 
 def test_nothing_to_report_is_an_error(records: Records, tmp_path: Path) -> None:
@@ -501,6 +515,22 @@ def test_nothing_to_report_is_an_error(records: Records, tmp_path: Path) -> None
         write_report(records)
     with pytest.raises(InputError, match="run folder"):
         write_report(tmp_path)
+
+
+def test_a_report_replaces_reports_and_nothing_else(records: Records, tmp_path: Path) -> None:
+    for name in ("ledger.sqlite", "run.json", "manifest.sha256", "page"):
+        (tmp_path / name).write_bytes(b"precious")
+        with pytest.raises(InputError, match="a report is an HTML file"):
+            write_report(records, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"precious"
+    theirs = tmp_path / "theirs.html"
+    theirs.write_text("<!DOCTYPE html><title>mine</title>")
+    with pytest.raises(InputError, match="no report of critwin and is not overwritten"):
+        write_report(records, theirs)
+    assert theirs.read_text() == "<!DOCTYPE html><title>mine</title>"
+    own = write_report(records, tmp_path / "own.html")
+    size = own.stat().st_size
+    assert write_report(records, own, title="again").stat().st_size != size
 
 
 def test_write_report_takes_records_files_and_folders(

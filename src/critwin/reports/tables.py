@@ -19,7 +19,7 @@ from critwin.levels import from_logsnr
 from critwin.reports.svg import clean
 
 if TYPE_CHECKING:
-    from critwin.estimates import Edge
+    from critwin.estimates import Edge, Estimate
     from critwin.reports.data import FeatureData, ReportData
     from critwin.reports.gallery import Gallery
     from critwin.windows import Curve
@@ -138,11 +138,20 @@ def matrix_table(f: FeatureData, *, max_rows: int | None = None) -> Table:
 
 
 def window_table(data: ReportData) -> Table:
-    """Every edge of every window in all three coordinates."""
+    """Every edge of every window in all three coordinates.
+
+    Args:
+        data: What was computed for the report.
+
+    Returns:
+        The table. Beside every missing number stands why it is missing: ``reason`` is about the
+        value, ``low_reason`` about ``t_low``, ``high_reason`` about ``t_high`` and about the same
+        limit in the other coordinates.
+    """
     head = (
         "feature", "labels", "criterion", "edge", "t", "t_low", "t_high",
         "logsnr", "logsnr_low", "logsnr_high", "sigma", "sigma_low", "sigma_high",
-        "confidence", "reason",
+        "confidence", "reason", "low_reason", "high_reason",
     )  # fmt: skip
 
     def row(feature: str, labels: str, criterion: str, name: str, edge: Edge) -> list[Cell]:
@@ -155,7 +164,7 @@ def window_table(data: ReportData) -> Table:
             ]
         return [
             feature, labels, criterion, name, t.value, t.low, t.high,
-            s.value, s.low, s.high, *sigma, t.confidence, t.reason,
+            s.value, s.low, s.high, *sigma, t.confidence, *_reasons(t),
         ]  # fmt: skip
 
     def rows() -> Iterable[list[Cell]]:
@@ -176,6 +185,21 @@ def window_table(data: ReportData) -> Table:
                         yield row(f.name, label.label, "operational", name, edge)
 
     return to_csv("windows.csv", head, rows())
+
+
+def _reasons(estimate: Estimate) -> list[Cell]:
+    """Why the value, its lower limit and its upper limit are missing."""
+    why = estimate.reason
+    other = why or "not measured"
+
+    def of(limit: float | None, reason: str | None) -> str | None:
+        return (reason or other) if limit is None or not math.isfinite(limit) else None
+
+    return [
+        of(estimate.value, why),
+        of(estimate.low, estimate.low_reason),
+        of(estimate.high, estimate.high_reason),
+    ]
 
 
 def gallery_table(gallery: Gallery, *, max_rows: int | None = None) -> Table:
