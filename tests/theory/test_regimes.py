@@ -328,13 +328,28 @@ def test_anisotropic_covariances_lose_stability_along_their_own_axis() -> None:
     assert symmetry_breaking(full).logsnr == pytest.approx(root, abs=1e-6)
 
 
-def test_unequal_weights_have_a_fold_that_is_not_seen() -> None:
-    m = GaussianMixture(weights=[0.6, 0.4], means=[-3.0, 3.0])
+@pytest.mark.parametrize("tilt", [0.1, 1e-3, 1e-6, 1e-9])
+@pytest.mark.parametrize("half", [1.0, 3.0, 30.0])
+def test_unequal_weights_have_a_fold_that_is_not_seen(half: float, tilt: float) -> None:
+    """However small the tilt: just before it would split, the fixed point bends away."""
+    m = GaussianMixture(weights=[0.5 + tilt, 0.5 - tilt], means=[-half, half])
     result = symmetry_breaking(m)
     assert result.alpha is None
     assert "fold" in result.note
-    # and yet the class is decided
+
+
+def test_a_decision_needs_no_loss_of_stability() -> None:
+    m = GaussianMixture(weights=[0.6, 0.4], means=[-3.0, 3.0])
+    assert symmetry_breaking(m).alpha is None
     assert exact_transitions(m, at(0.2)).probs[0, 1, 1] > 0.9
+
+
+def test_points_off_the_centre_are_followed_into_one_of_them() -> None:
+    """The drift pulls towards the origin, so that symmetry about another point is none."""
+    square = GaussianMixture(means=[[0, 0], [0, 3.0], [3, 0], [3, 3.0]], covariances=0.0)
+    result = symmetry_breaking(square)
+    assert result.alpha is None
+    assert "stable at all levels" in result.note
 
 
 def test_no_classes_no_splitting() -> None:

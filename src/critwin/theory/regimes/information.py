@@ -175,7 +175,7 @@ def information(
     names, groups = group_matrix(mixture, labels)
     average = entropy_average(mixture, levels, groups, num_samples=num_samples, seed=seed)
     shares = mixture.weights.numpy() @ groups
-    prior = float(-(shares * np.log(shares)).sum())
+    prior = abs(float((shares * np.log(shares)).sum()))
     # d ln sigma = -1/2 d logsnr; dt = -1/2 sigma^2 d logsnr with sigma^2 = 1/(1 + snr)
     rate = -2.0 * average.slope
     with np.errstate(over="ignore", invalid="ignore"):
@@ -274,7 +274,7 @@ def information_peaks(
 
     grid = np.linspace(low, high, num_scan)
     value = rate(grid)
-    floor = 1e-9 * value.max()
+    floor = max(1e-9 * value.max(), 1e-12)  # below are rounding errors
     inside = (value[1:-1] > value[:-2]) & (value[1:-1] >= value[2:]) & (value[1:-1] > floor)
     peaks = []
     for k in np.flatnonzero(inside) + 1:

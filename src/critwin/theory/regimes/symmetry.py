@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from critwin.errors import InputError
 from critwin.estimates import plain
@@ -33,7 +32,10 @@ __all__ = ["SymmetryBreaking", "symmetry_breaking", "symmetry_breaking_level"]
 _STEP = 0.1
 _END = 25.0
 _MAX_DIM = 512
-_NEWTON = 60
+_NEWTON = 30
+_FINEST = 1e-13
+_JUMP = 0.25  # of the smallest noised standard deviation
+_MARGINAL = 1e-7
 _FOLD = (
     "stays stable at all levels; with unequal weights a fold elsewhere is not seen by this test"
 )
@@ -131,29 +133,36 @@ def symmetry_breaking(law: GaussianMixture | ArrayLike) -> SymmetryBreaking:
         return _of_points(law)
     drift = _Drift(law)
     scale = float((law.means**2).sum(dim=1).max()) + float(law.eigenvalues.max()) + 1.0
-    x, low = np.zeros(drift.means.shape[1]), -math.log(1e4 * scale)
-    for level in np.arange(low, _END, _STEP):
-        point = drift.fixed_point(level, x)
-        if point is None:
-            return _none("the fixed point could not be followed through", is_closed_form=False)
-        if point.stability >= 0:
-            break
-        x, low = point.x, float(level)
-    else:
-        return _none(_FOLD, is_closed_form=False)
-
-    def gap(at: float) -> float:
-        found = drift.fixed_point(at, x)
-        return 0.0 if found is None else found.stability
-
-    root = float(brentq(gap, low, float(level), xtol=1e-13))
-    return SymmetryBreaking(
-        alpha=float(alpha_sigma(root)[0]),
-        t=float(ou_time(root)),
-        logsnr=root,
-        is_closed_form=False,
-        note="the fixed point was followed from pure noise",
-    )
+    level, step = -math.log(1e4 * scale), _STEP
+    here = drift.fixed_point(level, np.zeros(drift.means.shape[1]))
+    if here is None or here.stability >= 0:
+        raise AssertionError("no stable fixed point in pure noise")  # it is at the origin
+    slope = np.zeros_like(here.x)
+    while level < _END:
+        ahead = drift.fixed_point(level + step, here.x + step * slope)
+        limit = _JUMP * drift.length(level + step)
+        is_near = (
+            ahead is not None
+            and ahead.stability < 0
+            and np.abs(ahead.x - here.x - step * slope).max() <= limit
+        )
+        if is_near and ahead is not None:
+            slope = (ahead.x - here.x) / step
+            level, here, step = level + step, ahead, min(2 * step, _STEP)
+            continue
+        step /= 2
+        if step < _FINEST:
+            # close to symmetry the branch bends away just before it would lose stability
+            if here.stability < -_MARGINAL:
+                return _none("the fixed point could not be followed through", is_closed_form=False)
+            return SymmetryBreaking(
+                alpha=float(alpha_sigma(level)[0]),
+                t=float(ou_time(level)),
+                logsnr=level,
+                is_closed_form=False,
+                note="the fixed point was followed from pure noise",
+            )
+    return _none(_FOLD, is_closed_form=False)
 
 
 class _Point(NamedTuple):
@@ -189,13 +198,19 @@ class _Drift:
         self.axes = np.broadcast_to(axes, (num, m.dim, m.dim))
         self.rest = 0
 
+    def length(self, logsnr: float) -> float:
+        """Smallest noised standard deviation, the length on which the drift can bend."""
+        alpha, sigma = alpha_sigma(logsnr)
+        return float(np.sqrt(alpha**2 * self.eigenvalues.min() + sigma**2))
+
     def fixed_point(self, logsnr: float, x: Array) -> _Point | None:
         """Newton's iteration from x; None where it leaves or does not settle."""
         start, reach = x, 1.0 + np.abs(self.means).max()
+        # below the rounding of the sums nothing better can be known
+        rounding = max(1e-12, 1e-14 / self.length(logsnr) ** 2) * reach
         for _ in range(_NEWTON):
             drift, jacobian, rest = self._at(logsnr, x)
-            # below the rounding of the sums nothing better can be known
-            if np.abs(drift).max() <= 1e-12 * (1.0 + np.abs(x).max()):
+            if np.abs(drift).max() <= rounding:
                 top = float(np.linalg.eigvalsh(jacobian)[-1])
                 return _Point(x, max(top, rest))
             try:
