@@ -578,6 +578,18 @@ def test_equal_means_have_the_printed_transitions() -> None:
 # --- the shared closed forms ---------------------------------------------------------------
 
 
+def test_a_leak_that_never_reaches_epsilon() -> None:
+    """Two equal components: leak <= 1/2 < .6 at every level."""
+    (entry,) = (
+        p
+        for p in load_family("random-spherical", components=2).published(0.6)
+        if p.symbol == "t_after" and "any level" in p.note
+    )
+    assert entry.value == math.inf
+    assert entry.is_valid_bound
+    assert entry.as_dict()["value"] is None  # JSON has no infinity; the note says it
+
+
 def test_shared_bounds_say_nothing_rather_than_something_wrong() -> None:
     assert separated_time(1, distance=1.0, variance=1.0, epsilon=0.1) is None
     assert inter_group_time(1.0, 1.0, 2, 0.1) is None

@@ -214,7 +214,11 @@ def isotropic_bounds(m: GaussianMixture, k: int, epsilon: float) -> tuple[Publis
             is_valid_bound=value is not None,
             kind="derived" if is_upper else "corrected",
             source=HERE,
-            note="any weights" if value is not None else "says nothing: too close",
+            note="says nothing: too close"
+            if value is None
+            else "epsilon is not exceeded at any level"
+            if math.isinf(value)
+            else "any weights",
         )
 
     return (
