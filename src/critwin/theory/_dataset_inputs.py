@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelColumn", "PointSet", "check_points", "label_column"]
 
 _CHUNK = 1 << 22  # numbers looked at in one go
-_MAX_LABELS = 1000
+_MAX_LABELS = 500  # tables of L x I x J numbers are held
 _MAX_LOGIT = 1e30  # snr |x|^2 that float32 can hold with room
 
 

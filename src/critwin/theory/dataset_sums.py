@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["PointShard", "PosteriorSums", "Precision", "Queries", "merge_sums", "posterior_sums"]
 
 Precision = Literal["float32", "float64"]
+_NOTHING = -1e37  # peak of no points at all: finite, -inf less -inf would be NaN
 _TILES = {"cpu": (512, 2048), "cuda": (2048, 16384)}
 
 
@@ -178,12 +179,11 @@ def _tile_row(
     num_noises, num = stacked.shape[0] - 1, stacked.shape[1]
     device, kind = stacked.device, stacked.dtype
     size = (len(snr), num_noises, num)
-    lowest = torch.finfo(torch.float32).min  # finite: -inf less -inf would be NaN
-    peak = torch.full(size, lowest, dtype=torch.float64, device=device)
+    peak = torch.full(size, _NOTHING, dtype=torch.float64, device=device)
     squares = torch.zeros(size, dtype=torch.float64, device=device)
     num_labels = shard.one_hot.shape[1]
     sums = torch.zeros((*size[:2], num_labels, num), dtype=torch.float64, device=device)
-    near = torch.full((num,), lowest, dtype=torch.float64, device=device)
+    near = torch.full((num,), _NOTHING, dtype=torch.float64, device=device)
     where = torch.full((num,), -1, dtype=torch.int64, device=device)
     tile_peak = torch.empty(size, dtype=kind, device=device)
     tile_squares = torch.empty(size, dtype=kind, device=device)
@@ -207,10 +207,11 @@ def _tile_row(
         work = torch.empty_like(closeness)
         for r in range(num_noises):
             for level, ratio in enumerate(snr.tolist()):
-                torch.mul(closeness, ratio, out=work)
-                work.add_(product[r + 1], alpha=ratio**0.5)
-                top = work.amax(dim=1).clamp_(min=lowest)
-                work.sub_(top[:, None]).exp_()
+                # sqrt(snr) (B + sqrt(snr) A), less its peak, in two passes over the tile
+                scale = ratio**0.5
+                torch.add(product[r + 1], closeness, alpha=scale, out=work)
+                top = work.amax(dim=1).clamp_(min=_NOTHING / max(scale, 1.0)).mul_(scale)
+                torch.add(-top[:, None], work, alpha=scale, out=work).exp_()
                 if weights is not None:
                     work.mul_(weights)
                 tile_peak[level, r] = top
