@@ -228,6 +228,25 @@ def test_plateaus_are_the_limits_without_noise() -> None:
     assert found.collapse.entropy[0] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_the_table_is_reversible_with_the_source_and_not_without_it() -> None:
+    """``w_i C_ij = w_j C_ji`` of posterior draws; leave-one-out has no prior in common."""
+    points, labels = cloud(60, 2)
+    labels = np.where(np.arange(60) < 6, 0, 1 + labels % 2)  # one label is rare
+    found = dataset_prediction(points, {"a": labels}, LEVELS, num_queries=6000)
+    worst = {}
+    for name, tables in (("among", found.transitions), ("without", found.leave_one_out)):
+        tr = tables["a"]
+        assert tr.weights is not None
+        assert tr.stderr is not None
+        flow, error = tr.weights[:, None] * tr.probs, tr.weights[:, None] * tr.stderr
+        z = (flow - flow.swapaxes(1, 2)) / np.maximum(np.hypot(error, error.swapaxes(1, 2)), 1e-9)
+        worst[name] = np.abs(z).max()
+        assert np.all(np.abs(tr.probs.sum(axis=2) - 1) < 1e-12)
+    assert worst["among"] < 4.0
+    assert worst["without"] > 6.0
+    assert np.all(np.diff(mean_stay(found.transitions["a"])) < 0.01)
+
+
 def test_equal_points_with_different_labels_lower_the_plateau() -> None:
     points = np.array([[0.0], [0.0], [5.0], [9.0]])
     tr = dataset_transitions(points, ["a", "b", "b", "a"], [14.0], dtype="float64")
