@@ -1,16 +1,22 @@
 """``critwin windows``: right numbers from every source, clear lines for every mistake."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import critwin
 from critwin.cli import main
+from critwin.cli._source import WORDS
+from critwin.errors import InputError
 from critwin.levels import ou_time
 from critwin.storage import save_records, save_transitions
 from critwin.tables import read_table
+from critwin.transitions import require_weights
 from foreign import LEVELS, columns, csv, exact, kept_csv
 from runs_help import start
 
@@ -131,6 +137,30 @@ def test_operational_windows(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "t_before" in out
 
 
+def test_a_missing_prior_is_asked_for_by_the_name_of_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path / "table.csv", columns(), without=("weight",))
+    ask = ("windows", path, "--chance", "0.5", "--after", "1", "--before", "all")
+    code, out, err = run(capsys, *ask)
+    assert (code, out) == (2, "")
+    assert "give --prior LABEL=SHARE for each label" in err
+    assert "weights" not in err
+    assert len(err.splitlines()) == 1
+    assert run(capsys, *ask, "--prior", "0=.5", "--prior", "1=.5")[0] == 0
+    with pytest.raises(InputError, match="give weights"):  # in Python it is an argument
+        require_weights(replace(exact(0.0), weights=None, fresh=None), why="blur")
+
+
+def test_every_translated_phrase_is_one_that_messages_use() -> None:
+    folder = Path(critwin.__file__).parent
+    said = " ".join(file.read_text("utf-8") for file in folder.glob("*.py"))
+    for python in WORDS:
+        kind = re.sub("'(condition|reversal|experiment)'", "'{mixed}'", python)
+        doubled = kind.replace("{'", "{{'").replace("...}", "...}}")
+        assert any(form in said for form in (python, doubled)), python
+
+
 def test_abstentions_are_bracketed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = columns()
     data["after"] = [("" if n % 10 == 0 else str(v)) for n, v in enumerate(data["after"])]
@@ -175,6 +205,7 @@ def test_conditions_are_chosen_with_where(
     code, out, err = run(capsys, "windows", path)
     assert (code, out) == (2, "")
     assert "several conditions" in err
+    assert "choose one with --where condition=NAME" in err
     for condition, shift in (("a", 0.0), ("b", 2.0)):
         window = facts(capsys, path, "--where", f"condition={condition}")["windows"]["label"]
         assert covers(window["midpoint"]["logsnr"], shift)

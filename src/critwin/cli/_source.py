@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,58 @@ if TYPE_CHECKING:
     from critwin.records import Records
     from critwin.transitions import Transitions
 
-__all__ = ["Source", "label_set", "open_source", "pairs"]
+__all__ = [
+    "Source",
+    "in_options",
+    "label_set",
+    "open_source",
+    "pairs",
+    "shares",
+    "speaking_of_options",
+]
+
+WORDS = {
+    "give weights (never the shares": "give --prior LABEL=SHARE for each label (never the shares",
+    "choose one with where={'condition': ...}": "choose one with --where condition=NAME",
+    "choose one with where={'reversal': ...}": "choose one with --where reversal=NAME",
+    "choose one with where={'experiment': ...}": "choose one with --where experiment=NAME",
+    "or filter with where=": "or filter with --where COLUMN=VALUE",
+    "name the one that counts as the level column": "name the one that counts: --level-column",
+    "give the unit": "give the unit: --unit",
+    "name the feature": "name it: --feature NAME",
+}
+"""What messages ask of a Python caller, and the option that a reader of the shell has for it."""
+
+
+def in_options(text: str) -> str:
+    """A message, with the options of the command line in place of arguments of Python.
+
+    Args:
+        text: The message of an error, or a reason.
+
+    Returns:
+        The message for the command line.
+    """
+    for python, shell in WORDS.items():
+        text = text.replace(python, shell)
+    return text
+
+
+@contextmanager
+def speaking_of_options() -> Iterator[None]:
+    """Errors inside the block name options of the command line.
+
+    Yields:
+        Nothing.
+    """
+    from critwin.errors import InputError
+
+    try:
+        yield
+    except InputError as error:
+        if (text := in_options(str(error))) == str(error):
+            raise
+        raise InputError(text) from error
 
 
 @dataclass(frozen=True)
@@ -100,10 +152,12 @@ def open_source(
     elif kind == "records":
         rows = load_records(path)
     else:
-        rows = read_table(path, level_column=level_column, unit=unit)
+        with speaking_of_options():
+            rows = read_table(path, level_column=level_column, unit=unit)
     conditions: dict[str, Any] | None = dict(where) if where else None
-    tables, reasons = tables_of_records(rows, features, where=conditions, weights=prior)
-    return Source(path, kind, tables, reasons)
+    with speaking_of_options():
+        tables, reasons = tables_of_records(rows, features, where=conditions, weights=prior)
+    return Source(path, kind, tables, {name: in_options(why) for name, why in reasons.items()})
 
 
 def pairs(options: Sequence[str] | None, *, name: str) -> dict[str, str] | None:
@@ -132,6 +186,31 @@ def pairs(options: Sequence[str] | None, *, name: str) -> dict[str, str] | None:
             raise InputError(f"{name} names something twice", got=key)
         out[key] = value
     return out
+
+
+def shares(prior: Mapping[str, str] | None) -> dict[str, float] | None:
+    """Numbers of ``--prior LABEL=SHARE``.
+
+    Args:
+        prior: Label -> share as text.
+
+    Returns:
+        Label -> share; None without options.
+
+    Raises:
+        InputError: If a share is no number.
+    """
+    from critwin.errors import InputError
+
+    out: dict[str, float] = {}
+    for label, share in (prior or {}).items():
+        try:
+            out[label] = float(share)
+        except ValueError as error:
+            raise InputError(
+                "--prior cannot be read", got=f"{label}={share}", wanted="LABEL=NUMBER"
+            ) from error
+    return out or None
 
 
 def label_set(

@@ -32,6 +32,9 @@ def compare(
     chance: Annotated[
         float | None, typer.Option(help="Chance level where the prior is unknown.")
     ] = None,
+    prior: Annotated[
+        list[str] | None, typer.Option(help="Prior of both models, LABEL=SHARE for each label.")
+    ] = None,
     where: Annotated[list[str] | None, typer.Option(help="Only rows with COLUMN=VALUE.")] = None,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -40,7 +43,7 @@ def compare(
     from typing import Any
 
     from critwin.cli._output import print_json, say, table
-    from critwin.cli._source import label_set, open_source, pairs
+    from critwin.cli._source import in_options, label_set, open_source, pairs, shares
     from critwin.cli.windows import edge_cell
     from critwin.errors import InputError
     from critwin.overview import compare_tables, difference_in_words
@@ -50,6 +53,7 @@ def compare(
     options: dict[str, Any] = {
         "features": feature,
         "where": pairs(where, name="--where"),
+        "prior": shares(pairs(prior, name="--prior")),
     }
     sources = []
     for path in (first, second):
@@ -68,6 +72,7 @@ def compare(
     differences, reasons = compare_tables(
         sources[0].tables, sources[1].tables, confidence=confidence, **criterion
     )
+    reasons = {name: in_options(why) for name, why in reasons.items()}
     reasons = {**sources[0].reasons, **sources[1].reasons, **reasons}
     if not differences:
         name, why = next(iter(reasons.items()))

@@ -58,7 +58,7 @@ def windows(
 ) -> None:
     """Say when each feature is decided: midpoint and width of its window, with intervals."""
     from critwin.cli._output import print_json, say
-    from critwin.cli._source import label_set, open_source, pairs
+    from critwin.cli._source import in_options, label_set, open_source, pairs, shares
     from critwin.errors import InputError
     from critwin.overview import overview
 
@@ -68,7 +68,7 @@ def windows(
         file,
         features=feature,
         where=pairs(where, name="--where"),
-        prior=_shares(pairs(prior, name="--prior")),
+        prior=shares(pairs(prior, name="--prior")),
         level_column=level_column,
         unit=unit,
     )
@@ -81,7 +81,7 @@ def windows(
         chance=chance,
         plateau=plateau,
     )
-    reasons = {**source.reasons, **found.reasons}
+    reasons = {**source.reasons, **{k: in_options(why) for k, why in found.reasons.items()}}
     if not found.windows and not found.is_chance_unknown:
         name, why = next(iter(reasons.items()))
         raise InputError(f"{name}: no window: {why}")
@@ -93,19 +93,6 @@ def windows(
         say(line)
     for name, why in reasons.items():
         say(f"{name}: no window: {why}")
-
-
-def _shares(prior: dict[str, str] | None) -> dict[str, float] | None:
-    from critwin.errors import InputError
-
-    if prior is None:
-        return None
-    try:
-        return {label: float(share) for label, share in prior.items()}
-    except ValueError as error:
-        raise InputError(
-            "--prior cannot be read", got=str(error), wanted="LABEL=NUMBER"
-        ) from error
 
 
 def _lines(found: Overview) -> list[str]:
