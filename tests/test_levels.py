@@ -269,3 +269,13 @@ def test_snap_takes_the_nearest_level() -> None:
         snap(0.0, np.array([]))
     with pytest.raises(InputError, match="no level"):
         snap(0.0, np.array([-np.inf]))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"), [(1000.0, "t"), (1e-40, "t"), (1e20, "sigma"), (-81.0, "logsnr")]
+)
+def test_levels_beyond_the_axis_are_refused(value: float, unit: str) -> None:
+    with pytest.raises(InputError, match=r"out of range.*wanted a logsnr from -80 to 80"):
+        to_logsnr(value, unit)
+    with pytest.raises(InputError, match="out of range"):
+        grid(value, {"t": 1.0, "sigma": 1.0, "logsnr": 0.0}[unit], 5, unit=unit)

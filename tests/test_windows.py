@@ -274,11 +274,38 @@ def test_comparing_a_run_with_itself_finds_nothing_and_with_a_shift_finds_it() -
     b = counted(logistic(2.4), num_sources=300, seed=2, name="y")
     same = compare_windows(a, a)
     assert same.midpoint.t.value == 0.0
-    assert same.midpoint.t.low <= 0.0 <= same.midpoint.t.high
+    for name in ("start", "midpoint"):  # every source differs by exactly 0
+        edge = getattr(same, name)
+        assert edge.t.low == pytest.approx(0.0, abs=1e-6), name
+        assert edge.t.high == pytest.approx(0.0, abs=1e-6), name
     assert same.num_shared == 300
     shifted = compare_windows(a, b)
     assert shifted.midpoint.t.low > 0.0
     assert shifted.midpoint.t.covers(0.4)
+
+
+def test_paired_differences_cover_the_shift() -> None:
+    """Two runs of the same sources, each with its own threshold shared by both: strong pairing."""
+    covered, widths = 0, []
+    for seed in range(30):
+        rng = numpy_stream(seed, "paired")
+        own = rng.logistic(scale=0.25, size=120)  # where a source changes, beside the mean
+        label = np.arange(120) % 2
+        pair = []
+        for shift in (2.0, 2.3):
+            lost = T[None] > shift + own[:, None] + rng.logistic(scale=0.05, size=(120, len(T)))
+            after = np.where(lost, 1 - label[:, None], label[:, None])
+            pair.append(
+                from_counts(
+                    np.eye(2, dtype=np.int64)[after], label, logsnr=LOGSNR, before=("a", "b"),
+                    weights=[0.5, 0.5], sources=np.array([f"s{k}" for k in range(120)]),
+                )
+            )  # fmt: skip
+        found = compare_windows(*pair).midpoint.t
+        covered += found.covers(0.3)
+        widths.append(found.high - found.low)
+    assert covered >= 30 * 0.95 - 3 * np.sqrt(30 * 0.95 * 0.05)
+    assert np.median(widths) < 0.2  # unpaired, each midpoint alone has an interval of about .25
 
 
 def test_json_has_no_nan_and_gives_reasons() -> None:
@@ -287,3 +314,60 @@ def test_json_has_no_nan_and_gives_reasons() -> None:
     back = json.loads(text)
     assert set(back["midpoint"]) == {"t", "logsnr"}
     assert back["criterion"] == "kept"
+
+
+def test_levels_that_do_not_resolve_a_window_widen_it_and_say_so() -> None:
+    """All of the curve falls between two levels: the interval is the gap, no line through it."""
+    t = np.array([0.02, 0.05, 0.1, 5.0, 7.0, 9.0])
+    num = 40
+    counts = np.zeros((num, len(t), 2), dtype=np.int64)
+    label = np.arange(num) % 2
+    for s in range(num):
+        counts[s, :3, label[s]] = 1
+        counts[s, 3:, (s // 2) % 2] = 1  # half of each label stays
+    tr = from_counts(
+        counts, label, logsnr=logsnr_of_ou_time(t), before=("a", "b"), weights=[0.5, 0.5]
+    )
+    window = critical_window(tr)
+    for name in ("start", "midpoint", "end"):
+        edge = getattr(window, name)
+        assert edge.t.low is None or edge.t.low <= 0.1 + 1e-12, name
+        assert edge.t.high is None or edge.t.high >= 5.0 - 1e-12, name
+    assert window.midpoint.t.low == pytest.approx(0.1)
+    assert window.midpoint.t.high == pytest.approx(5.0)
+    assert any("levels too coarse" in note and "t = 0.1" in note for note in window.notes)
+    operational = critical_window(tr, criterion="operational", after="a")
+    assert operational.t_after.t.high >= 5.0 - 1e-12
+    assert any("too coarse for t_after" in note for note in operational.notes)
+
+
+def test_a_table_of_what_was_kept_is_held_against_a_given_chance() -> None:
+    t = np.linspace(0.2, 3.0, 8)
+    rng = numpy_stream(0, "kept")
+    share = 0.5 + 0.5 * (t < 1.5)
+    kept_now = rng.uniform(size=(60, 8)) < share
+    table = np.stack([kept_now, ~kept_now], axis=2).astype(np.int64)
+    tr = from_counts(
+        table, np.zeros(60, dtype=np.int64), logsnr=logsnr_of_ou_time(t),
+        before=("kept",), after=("kept", "lost"),
+    )  # fmt: skip
+    assert critical_window(tr, chance=0.5).test.is_present
+    unknown = window_test(tr)
+    assert not unknown.is_present
+    assert "unless the chance level is given" in unknown.reason
+    assert not window_test(tr, chance=0.999).is_present
+
+
+def test_a_given_chance_is_tested_at_its_size() -> None:
+    """With every level at chance, the share kept at the lowest level is above it 5 % at most."""
+    rng = numpy_stream(1, "kept")
+    hits = 0
+    for _ in range(400):
+        kept_now = rng.uniform(size=(30, 4)) < 0.4
+        table = np.stack([kept_now, ~kept_now], axis=2).astype(np.int64)
+        tr = from_counts(
+            table, np.zeros(30, dtype=np.int64), logsnr=[3.0, 1.0, -1.0, -3.0],
+            before=("kept",), after=("kept", "lost"),
+        )  # fmt: skip
+        hits += window_test(tr, chance=0.4, num_permutations=1).p_chance <= 0.05
+    assert hits <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)

@@ -106,12 +106,15 @@ class Crossing:
     """Where a curve crosses a value, in logsnr, with confidence limits.
 
     ``near`` is the limit at less noise, ``far`` at more; None means the grid does not reach it.
+    ``bracket`` are the two levels around it if the curve falls by more than half of its range
+    between them: a line there would be an invention, so the limits hold all of the bracket.
     """
 
     logsnr: float | None
     near: float | None
     far: float | None
     side: Literal["inside", "below", "above"]
+    bracket: tuple[float, float] | None = None
 
 
 def crossing(
@@ -161,12 +164,27 @@ def crossing(
     # a curve that may rise again is surely below only where it is so at every later point too
     start = last + 1 if is_monotone else max(last + 1, _last_not_below(high, threshold) + 1)
     far = _far_limit(fine, high, threshold, start) if start < len(fine) else None
+    bracket = _unresolved(curve, estimate)
+    if bracket is not None and curve.influence is not None:
+        near = None if near is None else max(near, bracket[0])
+        far = None if far is None else min(far, bracket[1])
     return Crossing(
         logsnr=estimate,
         near=None if near is None else max(near, estimate),
         far=None if far is None else min(far, estimate),
         side="inside",
+        bracket=bracket,
     )
+
+
+def _unresolved(curve: SampledCurve, logsnr: float) -> tuple[float, float] | None:
+    """The levels around a point, if more than half of the curve's range is lost between them."""
+    k = int(np.searchsorted(-curve.logsnr, -logsnr, side="right")) - 1
+    k = min(max(k, 0), len(curve.logsnr) - 2)
+    value = isotonic_regression(curve.value, increasing=False).x
+    if value[k] - value[k + 1] <= 0.5 * (value[0] - value[-1]):
+        return None
+    return float(curve.logsnr[k]), float(curve.logsnr[k + 1])
 
 
 def influence_at(curve: SampledCurve, logsnr: float) -> NDArray[np.float64] | None:

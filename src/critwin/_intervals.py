@@ -93,6 +93,8 @@ def mover(
     first: tuple[float, float | None, float | None],
     second: tuple[float, float | None, float | None],
     correlation: float,
+    *,
+    is_paired: bool = False,
 ) -> tuple[float | None, float | None]:
     """Limits of ``second - first`` from the limits of each (method of variance recovery).
 
@@ -100,6 +102,9 @@ def mover(
         first: Estimate, lower and upper limit (None: unknown).
         second: Likewise.
         correlation: Correlation of the two estimates.
+        is_paired: Whether the correlation is that of the same measurement made twice: what is
+            shared then moves both to the same side, and cancels even where limits are skewed
+            (identical measurements differ by exactly 0). The same where limits are symmetric.
 
     Returns:
         Lower and upper limit of the difference; None where a limit it needs is unknown.
@@ -107,16 +112,22 @@ def mover(
     Source:
         Zou & Donner (2008), *Construction of confidence limits about effect measures*, eq. (4).
     """
+    gap = second[0] - first[0]
 
     def limit(out: float | None, back: float | None, sign: float) -> float | None:
         if out is None or back is None:
             return None
-        a, b = second[0] - out, first[0] - back
-        # a and b have opposite signs: each end pairs a far limit with the other's near one
-        return (
-            second[0]
-            - first[0]
-            + sign * float(np.sqrt(max(a * a + b * b + 2.0 * correlation * a * b, 0.0)))
-        )
+        # each end pairs a far limit with the other's near one
+        a, b = abs(second[0] - out), abs(first[0] - back)
+        square = a * a + b * b - 2.0 * correlation * a * b
+        if is_paired and correlation > 0:
+            square = (1.0 - correlation) * (a * a + b * b) + correlation * together
+        return gap + sign * float(np.sqrt(max(square, 0.0)))
 
+    sides = [
+        (abs(first[0] - x) - abs(second[0] - y)) ** 2
+        for x, y in ((first[1], second[1]), (first[2], second[2]))
+        if x is not None and y is not None
+    ]
+    together = max(sides, default=0.0)
     return limit(second[1], first[2], -1.0), limit(second[2], first[1], 1.0)

@@ -110,16 +110,15 @@ def compare_windows(
     edges: dict[str, Edge] = {}
     for name in names:
         pair = [getattr(window, name) for window in windows]
-        correlation = 0.0
-        if name != "width":
-            correlation = _paired_correlation(
-                [
-                    _influence(tr, name, edge, options)
-                    for tr, edge in zip((first, second), pair, strict=True)
-                ],
-                [first, second],
-            )
-        edges[name] = difference(pair[0], pair[1], correlation, confidence)
+        correlation = _paired_correlation(
+            [
+                _width_influence(tr, window, options)
+                if name == "width"
+                else _influence(tr, name, edge, options)
+                for tr, window, edge in zip((first, second), windows, pair, strict=True)
+            ]
+        )
+        edges[name] = difference(pair[0], pair[1], correlation, confidence, is_paired=True)
     shared = 0
     if first.sources is not None and second.sources is not None:
         shared = len(np.intersect1d(first.sources, second.sources))
@@ -155,7 +154,22 @@ def _influence(
     return dict(zip(curve.sources.tolist(), values.tolist(), strict=True))
 
 
-def _paired_correlation(influences: list[dict[str, float]], tables: list[Transitions]) -> float:
+def _width_influence(
+    tr: Transitions, window: CriticalWindow, options: dict[str, Any]
+) -> dict[str, float]:
+    """Influence of every named source on the width: what moves its ends apart.
+
+    An end moves by the error of the curve there over its slope; the slopes at the two ends of a
+    window are nearly equal, and only the direction matters for a correlation.
+    """
+    if window.start is None or window.end is None:
+        return {}
+    start = _influence(tr, "start", window.start, options)
+    end = _influence(tr, "end", window.end, options)
+    return {name: end[name] - start[name] for name in set(start) & set(end)}
+
+
+def _paired_correlation(influences: list[dict[str, float]]) -> float:
     a, b = influences
     shared = sorted((set(a) & set(b)) - {""})
     if not shared:

@@ -123,6 +123,7 @@ def difference(
     confidence: float | None,
     *,
     sign_logsnr: float = 1.0,
+    is_paired: bool = False,
 ) -> Edge:
     """``second - first`` of two edges, with limits by variance recovery.
 
@@ -132,6 +133,7 @@ def difference(
         correlation: Correlation of the two estimates.
         confidence: Of the limits of both.
         sign_logsnr: -1 turns the logsnr difference around, so that a width is positive.
+        is_paired: Whether both are the same measurement made twice, on shared sources.
 
     Returns:
         The difference in both coordinates.
@@ -147,7 +149,9 @@ def difference(
                 low_reason="an end is missing",
                 high_reason="an end is missing",
             )
-        low, high = mover((a.value, a.low, a.high), (b.value, b.low, b.high), correlation)
+        low, high = mover(
+            (a.value, a.low, a.high), (b.value, b.low, b.high), correlation, is_paired=is_paired
+        )
         return Estimate(
             value=b.value - a.value,
             low=low,

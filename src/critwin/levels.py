@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "LIMIT",
     "UNITS",
     "Unit",
     "alpha_sigma",
@@ -51,6 +52,9 @@ __all__ = [
 
 Unit = Literal["logsnr", "t", "sigma", "alpha_bar", "flow"]
 UNITS: tuple[str, ...] = get_args(Unit)
+
+LIMIT = 80.0
+"""Largest absolute logsnr that is read: beyond it nothing is signal, or nothing noise."""
 
 _RANGES = {
     "logsnr": "finite numbers",
@@ -112,7 +116,8 @@ def to_logsnr(value: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
         The logsnr, same shape, float64.
 
     Raises:
-        InputError: If the unit is unknown or a level is outside its open range.
+        InputError: If the unit is unknown or a level is outside its open range or beyond
+            ``logsnr = ±80``.
     """
     array = np.asarray(value, dtype=np.float64)
     _check_unit(unit)
@@ -125,14 +130,22 @@ def to_logsnr(value: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:
         bad = array[~is_inside].reshape(-1)[0]
         raise InputError(f"level out of range for unit {unit!r}", got=bad, wanted=_RANGES[unit])
     if unit == "t":
-        return logsnr_of_ou_time(array)
-    if unit == "sigma":
-        return -2.0 * np.log(array)
-    if unit == "alpha_bar":
-        return np.asarray(logit(array))
-    if unit == "flow":
-        return np.asarray(-2.0 * logit(array))
-    return array.copy()
+        logsnr = logsnr_of_ou_time(array)
+    elif unit == "sigma":
+        logsnr = -2.0 * np.log(array)
+    elif unit == "alpha_bar":
+        logsnr = np.asarray(logit(array))
+    elif unit == "flow":
+        logsnr = np.asarray(-2.0 * logit(array))
+    else:
+        logsnr = array.copy()
+    if np.any(is_far := np.abs(logsnr) > LIMIT * (1 + 1e-12)):
+        raise InputError(
+            f"level out of range for unit {unit!r}",
+            got=f"{array[is_far].reshape(-1)[0]:g}, logsnr {logsnr[is_far].reshape(-1)[0]:.4g}",
+            wanted=f"a logsnr from -{LIMIT:g} to {LIMIT:g} (t from 1e-35 to 40)",
+        )
+    return logsnr
 
 
 def from_logsnr(logsnr: ArrayLike, unit: Unit | str) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import binom
 
 from critwin.errors import InputError
 from critwin.streams import numpy_stream
@@ -49,13 +50,20 @@ class WindowTest:
 
 
 def window_test(
-    tr: Transitions, *, size: float = 0.05, num_permutations: int = 499, seed: int = 0
+    tr: Transitions,
+    *,
+    size: float = 0.05,
+    chance: float | None = None,
+    num_permutations: int = 499,
+    seed: int = 0,
 ) -> WindowTest:
     """Test a counted table against a flat and against a featureless curve.
 
     Args:
         tr: Counted transitions.
         size: Size of each test.
+        chance: Chance level, used where all sources carry one label (as they do in a table that
+            only says what was kept): the share kept at the lowest level is then held against it.
         num_permutations: Number of random permutations.
         seed: Seed of the permutations.
 
@@ -75,13 +83,22 @@ def window_test(
     label_of = tr.before_in_after[tr.source_before]
     p_flat = _flat(share, read, label_of, num_permutations, seed)
     p_chance = _featureless(share, read, label_of, num_permutations, seed)
+    if p_chance is None and chance is not None:
+        p_chance = _above_chance(share, read, label_of, chance)
     reasons = []
     if p_flat is None or p_flat > size:
         reasons.append("the curve may be flat: the feature is kept as often at every level tried")
     if p_chance is None:
-        reasons.append("all sources carry one label, so chance cannot be told from keeping")
+        reasons.append(
+            "all sources carry one label, so chance cannot be told from keeping unless the chance "
+            "level is given"
+        )
     elif p_chance > size:
-        reasons.append("the labels after may not depend on the labels before at any level tried")
+        reasons.append(
+            "the labels after may not depend on the labels before at any level tried"
+            if len(np.unique(label_of)) > 1
+            else "the share kept at the lowest level may be that of chance"
+        )
     return WindowTest(
         is_present=not reasons,
         p_flat=p_flat,
@@ -138,6 +155,25 @@ def _featureless(
 
     drawn = np.array([statistic(generator.permutation(label_of)) for _ in range(num)])
     return _p_value(statistic(label_of), drawn)
+
+
+def _above_chance(
+    share: NDArray[np.float64],
+    read: NDArray[np.bool_],
+    label_of: NDArray[np.int64],
+    chance: float,
+) -> float | None:
+    """Binomial test of the share kept at the lowest level, one vote a source.
+
+    A source's share of several replicates varies no more than a single vote of the same mean, so
+    the binomial tail is an upper bound (Hoeffding 1963) up to rounding the votes down.
+    """
+    own = np.take_along_axis(share, label_of[:, None, None], axis=2)[..., 0]
+    levels = np.flatnonzero(read.any(axis=0))
+    if len(levels) == 0:
+        return None
+    votes = own[read[:, levels[0]], levels[0]]
+    return float(binom.sf(np.floor(votes.sum() + 1e-9) - 1, len(votes), chance))
 
 
 def _p_value(observed: float, drawn: NDArray[np.float64]) -> float:

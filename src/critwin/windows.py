@@ -33,6 +33,7 @@ from critwin.estimates import (
     plain,
     with_far_reason,
 )
+from critwin.levels import ou_time
 from critwin.quantities import nested
 from critwin.significance import WindowTest, window_test
 
@@ -190,7 +191,7 @@ def critical_window(
     if criterion == "kept":
         try:
             curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
-            edges = _kept_edges(curve, confidence, tr.kind)
+            edges = _kept_edges(curve, confidence, tr.kind, notes)
         except _readings.TooFewSourcesError as error:
             lacking = missing_edge(str(error), shared["confidence"])
             edges = dict.fromkeys(("start", "midpoint", "end", "width"), lacking)
@@ -200,7 +201,7 @@ def critical_window(
             notes.append("the prior is estimated from the generated sources")
         return CriticalWindow(
             criterion="kept",
-            test=window_test(table) if test and is_counted else None,
+            test=window_test(table, chance=chance) if test and is_counted else None,
             notes=tuple(notes),
             **{**edges, **shared},
         )
@@ -213,7 +214,7 @@ def critical_window(
         )
     inner, outer = nested(tr, after, before)
     try:
-        edges = _operational_edges(table, inner, outer, epsilon, confidence)
+        edges = _operational_edges(table, inner, outer, epsilon, confidence, notes)
     except _readings.TooFewSourcesError as error:
         edges = dict.fromkeys(("t_after", "t_before"), missing_edge(str(error), confidence))
     return CriticalWindow(
@@ -221,7 +222,7 @@ def critical_window(
         after=tuple(tr.before[i] for i in inner),
         before=tuple(tr.before[i] for i in outer),
         epsilon=epsilon,
-        test=window_test(table) if test and is_counted else None,
+        test=window_test(table, chance=chance) if test and is_counted else None,
         notes=tuple(notes),
         **{**edges, **shared},
     )
@@ -284,11 +285,28 @@ def curve_with_intervals(
     )
 
 
-def _kept_edges(curve: _curves.SampledCurve, confidence: float, kind: str) -> dict[str, Edge]:
+def _coarse(found: dict[str, _curves.Crossing]) -> list[str]:
+    """What to say of crossings that the levels do not resolve, one line a bracket."""
+    names: dict[tuple[float, float], list[str]] = {}
+    for name, value in found.items():
+        if value.bracket is not None:
+            names.setdefault(value.bracket, []).append(name)
+    return [
+        f"levels too coarse for {', '.join(edges)}: most of the curve falls between "
+        f"t = {float(ou_time(near)):.4g} and t = {float(ou_time(far)):.4g}, with no level in "
+        "between; add levels there"
+        for (near, far), edges in names.items()
+    ]
+
+
+def _kept_edges(
+    curve: _curves.SampledCurve, confidence: float, kind: str, notes: list[str]
+) -> dict[str, Edge]:
     found = {
         name: _curves.crossing(curve, at, confidence=confidence, is_monotone=True)
         for name, at in (("start", 0.9), ("midpoint", 0.5), ("end", 0.1))
     }
+    notes += _coarse(found)
     edges = {name: edge_of(value, curve, confidence) for name, value in found.items()}
     correlation = 0.0
     start, end = found["start"].logsnr, found["end"].logsnr
@@ -303,12 +321,19 @@ def _kept_edges(curve: _curves.SampledCurve, confidence: float, kind: str) -> di
 
 
 def _operational_edges(
-    tr: Transitions, inner: list[int], outer: list[int], epsilon: float, confidence: float
+    tr: Transitions,
+    inner: list[int],
+    outer: list[int],
+    epsilon: float,
+    confidence: float,
+    notes: list[str],
 ) -> dict[str, Edge]:
     stay_inner = _readings.stay_curve(tr, inner)
+    kept_found = _curves.crossing(stay_inner, 1 - epsilon, confidence=confidence, is_monotone=True)
+    notes += _coarse({"t_after": kept_found})
     edges = {
         "t_after": edge_of(
-            _curves.crossing(stay_inner, 1 - epsilon, confidence=confidence, is_monotone=True),
+            kept_found,
             stay_inner,
             confidence,
             below=f"{BELOW}, or it does not exist: stay is below 1 - epsilon from the start",
@@ -337,6 +362,7 @@ def _operational_edges(
             edges["t_after"].t.confidence,
         )
         return edges
+    notes += _coarse({"t_before": found})
     edge = edge_of(found, blur, confidence)
     if stop is not None and found.far is None and found.side == "inside":
         edge = with_far_reason(edge, "it may not exist: S_before leaks first")

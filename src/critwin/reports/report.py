@@ -55,7 +55,8 @@ def write_report(
         The file.
 
     Raises:
-        InputError: If there is nothing to report or no place for it.
+        InputError: If there is nothing to report, no place for it, or the place holds something
+            that is no page.
     """
     from critwin.runs.files import write_atomic
 
@@ -68,6 +69,7 @@ def write_report(
         epsilon=epsilon,
     )
     target = _target(source, path)
+    _refuse_foreign(target)
     write_atomic(target, build_report(data).encode("utf-8"))
     return target
 
@@ -178,6 +180,24 @@ def _target(source: Any, path: str | Path | None) -> Path:
     if isinstance(folder, Path):
         return folder / _FILE
     raise InputError("no file to write the report to", next_step="give a path")
+
+
+def _refuse_foreign(target: Path) -> None:
+    """Only a page may be replaced: never a ledger, a config or anybody's other file."""
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise InputError("a report is an HTML file", got=str(target), wanted="a name in .html")
+    if not target.exists():
+        return
+    is_page = False
+    if target.is_file():
+        with target.open("rb") as stream:
+            is_page = b'<meta name="generator" content="critwin' in stream.read(8192)
+    if not is_page:
+        raise InputError(
+            "this is no report of critwin and is not overwritten",
+            got=str(target),
+            next_step="give another name",
+        )
 
 
 def _title(records: Records) -> str:
