@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -167,8 +168,11 @@ def has_lone_sources(table: Table) -> bool:
 
 def reappearances(
     table: Table, epsilon: float, num_resamples: int, seed: int
-) -> dict[frozenset[str], int]:
-    """How often each label set is a node when sources are drawn anew within each label."""
+) -> tuple[Counter[frozenset[str]], Counter[frozenset[str]]]:
+    """Resamples in which each label set is a node, and in which agglomeration passes through it.
+
+    Sources are drawn anew within each label, with all their results.
+    """
     tr = table.tr
     assert tr.counts is not None
     assert tr.source_before is not None
@@ -178,7 +182,8 @@ def reappearances(
     vote = np.ones(len(counts)) if tr.source_weight is None else np.asarray(tr.source_weight)
     members = [np.flatnonzero(tr.source_before == row) for row in table.rows]
     rng = numpy_stream(seed, "tree support")
-    result: dict[frozenset[str], int] = {}
+    nodes: Counter[frozenset[str]] = Counter()
+    passed: Counter[frozenset[str]] = Counter()
     for _ in range(num_resamples):
         probs = np.array(table.probs)
         for k, own in enumerate(members):
@@ -189,10 +194,10 @@ def reappearances(
             is_known = mass > 0
             probs[is_known, k] = row[is_known] / mass[is_known, None]
         for found in label_sets(replace(table, probs=probs), epsilon):
-            if found.is_node:
-                name = frozenset(table.names[i] for i in found.members)
-                result[name] = result.get(name, 0) + 1
-    return result
+            name = frozenset(table.names[i] for i in found.members)
+            passed[name] += 1
+            nodes[name] += found.is_node
+    return nodes, passed
 
 
 def _label_set(

@@ -52,7 +52,8 @@ class TreeNode:
         alike: Condition (1).
         apart: Condition (2).
         levels: Levels of the table (logsnr) at which the set is a node.
-        support: Share of the resamples in which the set is a node again; None without resamples.
+        support: Share of the resamples in which the set is a node again (a rejected set: in which
+            its labels are merged before others); None without resamples.
         children: Nodes below; more than two where the order is not resolved.
         notes: What a reader must know besides.
     """

@@ -16,6 +16,7 @@ Source: Li & Chen (2024), sec. 5; Li, Karan & Chen (2025), Def. 8; docs/theory/t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -126,7 +127,9 @@ def tree_support(
         seed: Seed of the named stream they are drawn from.
 
     Returns:
-        The tree; ``support`` of its nodes is None where some label has a single source.
+        The tree with ``support``: of a node, the share of resamples in which it is a node again;
+        of a rejected set, in which agglomeration at least passes through it. None where some
+        label has a single source.
 
     Raises:
         InputError: As :func:`transitions_tree`, or if the table is not counted.
@@ -146,20 +149,19 @@ def tree_support(
         return replace(
             tree, notes=(*tree.notes, "too few sources for support: a label has a single one")
         )
-    count = building.reappearances(table, epsilon, num_resamples, seed)
+    nodes, passed = building.reappearances(table, epsilon, num_resamples, seed)
 
-    def marked(node: TreeNode) -> TreeNode:
+    def marked(node: TreeNode, count: Counter[frozenset[str]]) -> TreeNode:
         share = 1.0
         if 1 < len(node.labels) < len(tree.root.labels):
-            share = count.get(frozenset(node.labels), 0) / num_resamples
-        return replace(
-            node, support=share, children=tuple(marked(child) for child in node.children)
-        )
+            share = count[frozenset(node.labels)] / num_resamples
+        children = tuple(marked(child, count) for child in node.children)
+        return replace(node, support=share, children=children)
 
     return replace(
         tree,
-        root=marked(tree.root),
-        rejected=tuple(marked(node) for node in tree.rejected),
+        root=marked(tree.root, nodes),
+        rejected=tuple(marked(node, passed) for node in tree.rejected),
         num_resamples=num_resamples,
     )
 

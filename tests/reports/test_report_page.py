@@ -32,6 +32,7 @@ from critwin.reports import (
     write_report,
 )
 from critwin.reports import provenance as provenance_module
+from critwin.reports.dendrogram import is_drawn
 from critwin.reports.explorer import explorer, matrices, share_text
 from critwin.reports.parts import _pairs
 from critwin.reports.svg import clean
@@ -100,8 +101,11 @@ def test_page_is_well_formed_and_its_ids_are_unique(parsed: Page) -> None:
     assert {str(a)[1:] for a in anchors} <= set(ids)
 
 
-def test_every_figure_has_a_title_and_a_description(parsed: Page, page: str) -> None:
-    assert len(parsed.of("svg")) == 2 * (2 + 3 + 3)
+def test_every_figure_has_a_title_and_a_description(
+    parsed: Page, page: str, data: ReportData
+) -> None:
+    num_trees = sum(f.tree is not None and is_drawn(f.tree) for f in data.features)
+    assert len(parsed.of("svg")) == 2 * (2 + 3 + 3 + num_trees)
     for attrs in parsed.of("svg"):
         assert attrs["role"] == "img"
         for name in str(attrs["aria-labelledby"]).split():
@@ -198,7 +202,8 @@ def test_csv_of_the_page_is_the_data(page: str, data: ReportData) -> None:
             r'aria-label="([^"]+\.csv)">(.*?)</pre>', page, flags=re.DOTALL
         )
     }
-    assert len(blocks) == 3 + 2 * len(data.features)
+    num_trees = sum(f.tree is not None for f in data.features)
+    assert len(blocks) == 3 + 2 * len(data.features) + num_trees
     kept = rows_of(blocks["kept.csv"])
     ground = [row for row in kept if row["feature"] == "ground"]
     curve = data.features[0].kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from critwin.levels import from_logsnr, to_logsnr
 from critwin.reports.palette import ROLES
@@ -11,8 +11,6 @@ from critwin.reports.wording import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from critwin.reports.data import ReportData
 
 __all__ = [
     "FONT",
@@ -26,6 +24,16 @@ __all__ = [
     "round_ticks",
     "short",
 ]
+
+
+class Spanned(Protocol):
+    """Whatever says how far the noise axis reaches."""
+
+    @property
+    def t_max(self) -> float:
+        """Right end of the axis, OU time."""
+        ...
+
 
 INK, MUTED, RULE = (ROLES[name].light for name in ("ink", "muted", "rule"))
 SIZES = {"wide": 880.0, "narrow": 360.0}
@@ -59,7 +67,7 @@ def plain_axes(axes: Axes, kind: str) -> None:
     axes.set_axisbelow(True)
 
 
-def noise_axis(axes: Axes, data: ReportData, kind: str) -> None:
+def noise_axis(axes: Axes, data: Spanned, kind: str) -> None:
     """OU time below, log-SNR and sigma above, both directions stated."""
     plain_axes(axes, kind)
     size = FONT[kind]

@@ -18,6 +18,7 @@ from critwin.reports.order import midpoint_gaps
 from critwin.reports.wording import the
 from critwin.reshaping import with_abstentions
 from critwin.transitions import Transitions
+from critwin.trees import MixtureTree, tree_support
 from critwin.views import transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["collect"]
 
 _MANY_LABELS = 12  # labels whose curves are drawn; the CSV has as many
+_TREE_LABELS = range(3, 31)  # numbers of labels of which a tree is drawn
+_TREE_RESAMPLES = 50
 
 
 def collect(
@@ -213,7 +216,20 @@ def _feature(
         validity=validity,
         reason=reason,
         remarks=remarks,
+        tree=_tree(tr, len(carried), confidence=confidence, epsilon=epsilon),
     )
+
+
+def _tree(
+    tr: Transitions, num_labels: int, *, confidence: float, epsilon: float
+) -> MixtureTree | None:
+    """Which labels become one as noise grows; None where it cannot be told."""
+    if num_labels not in _TREE_LABELS:
+        return None
+    try:
+        return tree_support(tr, epsilon, confidence=confidence, num_resamples=_TREE_RESAMPLES)
+    except InputError:  # no prior, or a label without sources at every level
+        return None
 
 
 def _corrected(

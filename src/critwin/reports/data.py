@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from critwin.reports.headline import Headline
     from critwin.reports.prediction import Prediction
     from critwin.transitions import Transitions
+    from critwin.trees import MixtureTree
     from critwin.windows import CriticalWindow, Curve
 
 __all__ = ["FeatureData", "LabelData", "ReportData", "Validity"]
@@ -93,6 +94,7 @@ class FeatureData:
         reason: Why there is no window.
         remarks: What else a reader must know.
         prediction: What the model's training data predict, or None where they are unknown.
+        tree: Which labels become one as noise grows, for three labels or more; or None.
     """
 
     name: str
@@ -110,6 +112,7 @@ class FeatureData:
     reason: str | None = None
     remarks: tuple[str, ...] = ()
     prediction: Prediction | None = None
+    tree: MixtureTree | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

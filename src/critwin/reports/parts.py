@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from critwin.levels import from_logsnr
 from critwin.reports import figures, panels, tables
+from critwin.reports.dendrogram import (
+    HOW_TO_READ,
+    dendrogram,
+    is_drawn,
+    tree_summary,
+    tree_table,
+)
 from critwin.reports.explorer import matrices
 from critwin.reports.svg import clean
 from critwin.reports.wording import estimate, percent, the
@@ -50,6 +57,7 @@ def feature_part(
             f"all). Bands: {sure} intervals. Dotted: the label's share in the model's samples."
         ),
         "table": tables.label_table(f),
+        **_tree(f, data, has_figures=has_figures),
         "matrix": matrices(f, view, max_rows),
         "edges": _edges(f),
         "test": _test(f),
@@ -65,6 +73,33 @@ def feature_part(
                 f.validity.counted,
             )
         ],
+    }
+
+
+def _tree(f: FeatureData, data: ReportData, *, has_figures: bool) -> dict[str, Any]:
+    """The dendrogram of a feature, its sentence, its caption and its table; or nothing."""
+    if f.tree is None or not has_figures:
+        return {"tree": None}
+    tree = f.tree
+    support = ""
+    if tree.num_resamples is not None:
+        support = (
+            f" Percentages: how often a joint comes back in {tree.num_resamples} resamples of "
+            "the sources."
+        )
+    drawn = [g.key for g in data.features if g.tree is not None and is_drawn(g.tree)]
+    is_first = drawn[:1] == [f.key]
+    notes = [note for note in tree.notes if note.startswith("too few")]
+    words = " ".join([tree_summary(tree), *(f"{note[:1].upper()}{note[1:]}." for note in notes)])
+    drawings = None
+    if is_drawn(tree):
+        title = f"Tree of labels: {f.name}"
+        drawings = dendrogram(tree, key=f"{f.key}-tree", t_max=data.t_max, title=title)
+    return {
+        "tree": words,
+        "tree_figure": drawings,
+        "tree_caption": (HOW_TO_READ + support) if is_first else "To be read as the tree above.",
+        "tree_table": tree_table(tree, f"{f.key}-tree.csv"),
     }
 
 
