@@ -243,8 +243,8 @@ def _violations(count: int, most: int, **wrong: float) -> tuple[int, int, dict[s
     for seed in range(count):
         for name, excess in _headline(*_random_case(seed, most), **wrong).items():
             checked += 1
-            broken += excess > 1e-9
-            worst[name] = max(worst.get(name, -1.0), excess)
+            broken += int(excess > 1e-9)
+            worst[name] = max(worst.get(name, -1.0), float(excess))
     return checked, broken, worst
 
 

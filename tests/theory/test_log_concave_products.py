@@ -29,6 +29,7 @@ from critwin.theory.log_concave import (
     tilted_gaussian,
     truncated_gaussian,
 )
+from critwin.theory.log_concave._line_table import line_table
 from critwin.theory.log_concave.posteriors import (
     noised_log_density,
     posterior_draw,
@@ -117,7 +118,7 @@ def test_transitions_against_an_independent_rule() -> None:
     joint = MIXED.weights.numpy()[:, None] * np.array(density)
     known = np.array(density) @ (joint / joint.sum(axis=0)).T * (y[1, 0] - y[0, 0])
     table = product_transitions(MIXED, logsnr_of_ou_time([t]))
-    np.testing.assert_allclose(table.probs[0], known, atol=1e-9)
+    np.testing.assert_allclose(table.probs[0], known, atol=1e-11)
 
 
 def test_labels_merge() -> None:
@@ -143,6 +144,27 @@ def test_gaussian_points_densities_posteriors_and_draws() -> None:
     )
     np.testing.assert_array_equal(drawn.component, known_.component)
     np.testing.assert_allclose(drawn.x, known_.x, atol=1e-8)
+
+
+def test_no_mass_is_lost_whatever_the_scales() -> None:
+    rng = numpy_stream(6, "scales")
+    makers = (
+        gaussian,
+        lambda c, s: skew_normal(c, s, 100.0),
+        lambda c, s: truncated_gaussian(c, s, c + s, c + 5 * s),
+        laplace,
+        gumbel,
+        logistic,
+    )
+    for _ in range(4):
+        pick = rng.choice(len(makers), size=3, replace=False)
+        law = [makers[k](1e4 * rng.normal(), 10 ** rng.uniform(-3, 3)) for k in pick]
+        for t in (0.0, 1e-6, 1e-3, 0.1, 1.0, 30.0):
+            alpha, sigma = (float(v) for v in alpha_sigma(logsnr_of_ou_time(t)))
+            table = line_table(law, np.full(3, 1 / 3), alpha, sigma)
+            mass = (table.values * table.weights).sum(axis=(1, 2))
+            np.testing.assert_allclose(mass, 1.0, atol=1e-9)
+            assert table.values.shape[1] < 1000
 
 
 LAWS = {

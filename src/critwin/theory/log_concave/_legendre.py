@@ -30,6 +30,7 @@ _VANDER = legendre.legvander(NODES, NUM - 1)
 TO_COEFFICIENTS: Array = (_VANDER * WEIGHTS[:, None] * (np.arange(NUM) + 0.5)).T
 """``(NUM, NUM)``: values at the nodes of a panel to its Legendre coefficients."""
 _MAX_ROUNDS = 45
+_MAX_PANELS = 4096
 
 
 def panel_points(edges: Array) -> tuple[Array, Array]:
@@ -68,6 +69,8 @@ def adapted(
         if round_ == _MAX_ROUNDS:
             is_done[:] = True
         is_done |= 2 * radius <= least
+        if len(low) > _MAX_PANELS:  # noise, which no panel resolves
+            is_done[:] = True
         # a panel at the rounding of its own position cannot be halved
         is_done |= radius <= 1e-14 * np.maximum(np.abs(low), np.abs(high))
         parts.append((low[is_done], high[is_done], values[:, is_done]))

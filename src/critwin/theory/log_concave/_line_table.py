@@ -68,8 +68,9 @@ def line_table(
     def function(y: Array) -> Array:
         return np.stack([noised_density(d, y, alpha, sigma) for d in densities])
 
-    # digits lost in y/sigma are not a lack of panels
-    floor = 0.0 if sigma == 0 else 1e-15 * max(abs(ends[0]), abs(ends[1])) / sigma
+    # digits lost in the position of a narrow density are not a lack of panels
+    width = min(np.sqrt(alpha**2 * d.var + sigma**2) for d in densities)
+    floor = 2e-15 * max(abs(ends[0]), abs(ends[1])) / width
     return table_of(function, first, prior, tolerance=max(_TOLERANCE, floor), least=1e-3 * sigma)
 
 

@@ -70,6 +70,9 @@ def noised_density(density: Density, y: Array, alpha: float, sigma: float) -> Ar
         return np.exp(density.log_density(y / alpha)) / alpha
     if density.noised is not None:
         return np.exp(density.noised(y, alpha, sigma))
+    if density.standard is not None:
+        base, shift, scale = density.standard
+        return noised_density(base, y - alpha * shift, alpha * scale, sigma)
     widths = alpha * np.diff(density.edges) / sigma
     cuts = np.maximum(1, np.ceil(widths / _PIECE)).astype(np.int64)
     result = np.empty(len(y))
@@ -105,7 +108,7 @@ def _local(density: Density, y: Array, alpha: float, sigma: float) -> Array:
     own = np.clip(middle + pieces, density.edges[0], density.edges[-1])
     edges = np.sort(np.concatenate([np.clip(density.edges, low, high), own], axis=1), axis=1)
     edges = np.clip(edges, density.edges[0], density.edges[-1])
-    row, column = np.nonzero(np.diff(edges, axis=1) > 1e-13 * spread)
+    row, column = np.nonzero(np.diff(edges, axis=1) > 0)
     start, stop = edges[row, column], edges[row, column + 1]
     radius = 0.5 * (stop - start)[:, None]
     x = 0.5 * (stop + start)[:, None] + radius * NODES
@@ -120,10 +123,16 @@ class Tilted(NamedTuple):
     edges: Array  # (N, E + 1), non-decreasing
     values: Array  # (N, E, NUM), exp(g - top) at the nodes
     top: Array  # (N,), maximum of g = ln p(x) + ln N(y; alpha x, sigma^2)
+    shift: float = 0.0  # of x, which is shift + scale * what the edges are in
+    scale: float = 1.0
 
 
 def tilted(density: Density, y: Array, alpha: float, sigma: float) -> Tilted:
     """Panels around the mode of ``p(x) N(y; alpha x, sigma^2)``, for ``sigma > 0``."""
+    if density.standard is not None:
+        base, shift, scale = density.standard
+        law = tilted(base, y - alpha * shift, alpha * scale, sigma)
+        return law._replace(shift=shift, scale=scale)
     low, high = density.support
 
     def log_joint(x: Array, given: Array) -> Array:
@@ -174,7 +183,7 @@ def tilted_mean(law: Tilted) -> Array:
     radius = 0.5 * np.diff(law.edges, axis=1)
     x = law.edges[:, :-1, None] + radius[..., None] * (1 + NODES)
     moment = np.einsum("nek,nek,ne,k->n", law.values, x, radius, WEIGHTS)
-    return np.asarray(moment / _masses(law).sum(axis=1))
+    return np.asarray(law.shift + law.scale * moment / _masses(law).sum(axis=1))
 
 
 def tilted_quantile(law: Tilted, u: Array) -> Array:
@@ -188,7 +197,7 @@ def tilted_quantile(law: Tilted, u: Array) -> Array:
     rest = goal - (cumulative[row, panel] - masses[row, panel])
     with np.errstate(divide="ignore", invalid="ignore"):
         z = panel_quantile(law.values[row, panel], np.where(radius > 0, rest / radius, 0.0), row)
-    return np.asarray(law.edges[row, panel] + radius * (1 + z))
+    return np.asarray(law.shift + law.scale * (law.edges[row, panel] + radius * (1 + z)))
 
 
 def panel_quantile(values: Array, goal: Array, panel: NDArray[np.int64]) -> Array:

@@ -51,6 +51,8 @@ class Density:
         m_how: How m is known.
         noised: Closed form of the log density of ``alpha x + sigma z`` at y, called as
             ``noised(y, alpha, sigma)`` with sigma > 0, or None: quadrature.
+        standard: ``(law of u, shift, scale)`` if this is the law of ``shift + scale * u``:
+            integrals are done in u, where a far or narrow law loses no digits.
         parameters: What the constructor was given.
     """
 
@@ -65,6 +67,7 @@ class Density:
     m: float
     m_how: str
     noised: Callable[[Array, float, float], Array] | None = None
+    standard: tuple[Density, float, float] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -175,6 +178,7 @@ def affine(density: Density, *, shift: float = 0.0, scale: float = 1.0) -> Densi
         )
     inner, noised = density.log_density, density.noised
     low, high = density.support
+    base, old_shift, old_scale = density.standard or (density, 0.0, 1.0)
     return replace(
         density,
         log_density=lambda x: inner((np.asarray(x) - shift) / scale) - math.log(scale),
@@ -188,6 +192,7 @@ def affine(density: Density, *, shift: float = 0.0, scale: float = 1.0) -> Densi
         noised=None
         if noised is None
         else lambda y, alpha, sigma: noised(y - alpha * shift, alpha * scale, sigma),
+        standard=(base, shift + scale * old_shift, scale * old_scale),
         parameters=MappingProxyType({**density.parameters, "shift": shift, "scale": scale}),
     )
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from critwin.errors import InputError
-from critwin.theory.log_concave.densities import (
-    Density,
-    log_concave_density,
-)
+from critwin.theory.log_concave.densities import Density, affine, log_concave_density
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,19 +63,21 @@ def gaussian(mean: float = 0.0, sd: float = 1.0) -> Density:
     """
     check_parameters(sd, mean=mean)
 
-    def log_density(x: Array) -> Array:
-        return np.asarray(-0.5 * ((x - mean) / sd) ** 2)
-
     def noised(y: Array, alpha: float, sigma: float) -> Array:
         return _log_normal(y, alpha * mean, math.hypot(alpha * sd, sigma))
 
     return finished(
-        log_concave_density(log_density, name="gaussian", near=mean, scale=sd, m=sd**-2),
+        affine(_standard_gaussian(), shift=mean, scale=sd),
         "V'' = 1/sd^2",
         noised,
         mean=mean,
         sd=sd,
     )
+
+
+@cache
+def _standard_gaussian() -> Density:
+    return log_concave_density(lambda z: np.asarray(-0.5 * z**2), name="gaussian", m=1.0)
 
 
 def skew_normal(location: float = 0.0, scale: float = 1.0, shape: float = 0.0) -> Density:
@@ -96,8 +96,7 @@ def skew_normal(location: float = 0.0, scale: float = 1.0, shape: float = 0.0) -
     """
     check_parameters(scale, location=location, shape=shape)
 
-    def log_density(x: Array) -> Array:
-        z = (x - location) / scale
+    def log_density(z: Array) -> Array:
         return np.asarray(-0.5 * z**2 + log_ndtr(shape * z))
 
     def noised(y: Array, alpha: float, sigma: float) -> Array:
@@ -109,10 +108,9 @@ def skew_normal(location: float = 0.0, scale: float = 1.0, shape: float = 0.0) -
             math.log(2) - math.log(spread) - 0.5 * (z**2 + _LOG_2PI) + log_ndtr(skew * z)
         )
 
+    standard = log_concave_density(log_density, name="skew-normal", m=1.0)
     return finished(
-        log_concave_density(
-            log_density, name="skew-normal", near=location, scale=scale, m=scale**-2
-        ),
+        affine(standard, shift=location, scale=scale),
         "V'' = (1 + shape^2 h(shape z))/scale^2 with h > 0 and inf h = 0",
         noised,
         location=location,
@@ -147,9 +145,6 @@ def truncated_gaussian(
         )
     log_mass = float(_log_ndtr_between(np.array(a), np.array(b)))
 
-    def log_density(x: Array) -> Array:
-        return np.asarray(-0.5 * ((x - mean) / sd) ** 2)
-
     def noised(y: Array, alpha: float, sigma: float) -> Array:
         spread = math.hypot(alpha * sd, sigma)
         z = (y - alpha * mean) / spread
@@ -158,17 +153,16 @@ def truncated_gaussian(
         inside = _log_ndtr_between((a - gain * z) / rest, (b - gain * z) / rest)
         return np.asarray(_log_normal(y, alpha * mean, spread) + inside - log_mass)
 
-    near = min(max(mean, low), high)
-    reach = min(sd, high - low, sd / max(1.0, max(a, -b)))
+    standard = log_concave_density(
+        lambda z: np.asarray(-0.5 * z**2),
+        name="truncated-gaussian",
+        support=(a, b),
+        near=min(max(0.0, a), b),
+        scale=min(1.0, b - a, 1.0 / max(1.0, a, -b)),
+        m=1.0,
+    )
     return finished(
-        log_concave_density(
-            log_density,
-            name="truncated-gaussian",
-            support=(low, high),
-            near=near,
-            scale=reach,
-            m=sd**-2,
-        ),
+        affine(standard, shift=mean, scale=sd),
         "V'' = 1/sd^2 inside the interval, infinite at its ends",
         noised,
         mean=mean,
@@ -203,12 +197,12 @@ def tilted_gaussian(
     """
     check_parameters(sd, mean=mean)
 
-    def log_density(x: Array) -> Array:
-        return np.asarray(-0.5 * ((x - mean) / sd) ** 2 + log_factor(x))
+    def log_density(z: Array) -> Array:
+        return np.asarray(-0.5 * z**2 + log_factor(mean + sd * z))
 
-    result = log_concave_density(
-        log_density, name=name, kinks=kinks, near=mean, scale=sd, m=sd**-2
-    )
+    inside = [(k - mean) / sd for k in kinks]
+    standard = log_concave_density(log_density, name=name, kinks=inside, m=1.0)
+    result = affine(standard, shift=mean, scale=sd)
     # V'' >= 1/sd^2 at the points checked says the same as concavity of the factor there
     how = "1/sd^2 of the Gaussian; concavity of the log factor checked at 4001 points"
     return finished(result, how, None, mean=mean, sd=sd)

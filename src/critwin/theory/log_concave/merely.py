@@ -15,15 +15,14 @@ with ``z = (x - location)/scale``. Source: Saumard & Wellner (2014).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from critwin.errors import InputError
-from critwin.theory.log_concave.densities import Density, log_concave_density
+from critwin.theory.log_concave.densities import Density, affine, log_concave_density
 from critwin.theory.log_concave.families import check_parameters, finished
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def logistic(location: float = 0.0, scale: float = 1.0) -> Density:
     """
     check_parameters(scale, location=location)
 
-    def log_density(x: Array) -> Array:
-        z = np.abs((x - location) / scale)
-        return np.asarray(-z - 2 * np.log1p(np.exp(-z)))
-
-    return _merely("logistic", log_density, location, scale, location=location)
+    return _merely(_logistic(), location, scale)
 
 
 def gumbel(location: float = 0.0, scale: float = 1.0) -> Density:
@@ -71,11 +66,7 @@ def gumbel(location: float = 0.0, scale: float = 1.0) -> Density:
     """
     check_parameters(scale, location=location)
 
-    def log_density(x: Array) -> Array:
-        z = (x - location) / scale
-        return np.asarray(-z - np.exp(np.minimum(-z, 700.0)))
-
-    return _merely("gumbel", log_density, location, scale, location=location)
+    return _merely(_gumbel(), location, scale)
 
 
 def laplace(location: float = 0.0, scale: float = 1.0) -> Density:
@@ -93,10 +84,7 @@ def laplace(location: float = 0.0, scale: float = 1.0) -> Density:
     """
     check_parameters(scale, location=location)
 
-    def log_density(x: Array) -> Array:
-        return np.asarray(-np.abs(x - location) / scale)
-
-    return _merely("laplace", log_density, location, scale, kinks=[location], location=location)
+    return _merely(_laplace(), location, scale)
 
 
 def generalized_normal(location: float = 0.0, scale: float = 1.0, beta: float = 2.0) -> Density:
@@ -123,17 +111,8 @@ def generalized_normal(location: float = 0.0, scale: float = 1.0, beta: float = 
             "V = |z|^beta is concave on each side",
         )
 
-    def log_density(x: Array) -> Array:
-        return np.asarray(-((np.abs(x - location) / scale) ** beta))
-
-    kinks = [] if beta % 2 == 0 else [location]
-    result = _merely(
-        "generalized-normal", log_density, location, scale, kinks=kinks, location=location
-    )
-    parameters = MappingProxyType({**result.parameters, "beta": beta})
-    if beta == 2:
-        result = replace(result, m=2 / scale**2, m_how="V'' = 2/scale^2")
-    return replace(result, parameters=parameters)
+    result = _merely(_generalized_normal(beta), location, scale, beta=beta)
+    return replace(result, m=2 / scale**2, m_how="V'' = 2/scale^2") if beta == 2 else result
 
 
 def uniform(low: float = 0.0, high: float = 1.0) -> Density:
@@ -150,27 +129,56 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Density:
         InputError: If the interval is empty or not finite.
     """
     check_parameters(high - low, low=low, high=high)
-    result = log_concave_density(
-        lambda x: np.zeros_like(x),
-        name="uniform",
-        support=(low, high),
-        near=0.5 * (low + high),
-        scale=high - low,
-        m=0.0,
-    )
+    result = affine(_uniform(), shift=low, scale=high - low)
     return finished(result, "V is constant inside the interval", None, low=low, high=high)
 
 
-def _merely(
-    name: str,
-    log_density: Callable[[Array], Array],
-    near: float,
-    scale: float,
-    *,
-    kinks: Sequence[float] = (),
-    **parameters: Any,
-) -> Density:
-    result = log_concave_density(
-        log_density, name=name, kinks=kinks, near=near, scale=scale, m=0.0
+def _merely(standard: Density, location: float, scale: float, **parameters: Any) -> Density:
+    return finished(
+        affine(standard, shift=location, scale=scale),
+        "merely log-concave: inf V'' = 0",
+        None,
+        location=location,
+        scale=scale,
+        **parameters,
     )
-    return finished(result, "merely log-concave: inf V'' = 0", None, scale=scale, **parameters)
+
+
+@cache
+def _logistic() -> Density:
+    def log_density(z: Array) -> Array:
+        return np.asarray(-np.abs(z) - 2 * np.log1p(np.exp(-np.abs(z))))
+
+    return log_concave_density(log_density, name="logistic", m=0.0)
+
+
+@cache
+def _gumbel() -> Density:
+    def log_density(z: Array) -> Array:
+        return np.asarray(-z - np.exp(np.minimum(-z, 700.0)))
+
+    return log_concave_density(log_density, name="gumbel", m=0.0)
+
+
+@cache
+def _laplace() -> Density:
+    return log_concave_density(
+        lambda z: np.asarray(-np.abs(z)), name="laplace", kinks=[0.0], m=0.0
+    )
+
+
+@lru_cache(maxsize=64)
+def _generalized_normal(beta: float) -> Density:
+    return log_concave_density(
+        lambda z: np.asarray(-(np.abs(z) ** beta)),
+        name="generalized-normal",
+        kinks=[] if beta % 2 == 0 else [0.0],
+        m=0.0,
+    )
+
+
+@cache
+def _uniform() -> Density:
+    return log_concave_density(
+        lambda z: np.zeros_like(z), name="uniform", support=(0.0, 1.0), near=0.5, m=0.0
+    )
