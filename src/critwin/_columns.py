@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import bad_byte
 from critwin.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def read_columns(path: Path) -> Columns:
         )
     size = path.stat().st_size
     if size == 0:
-        raise InputError("the file is empty", got=str(path))
+        raise _empty(path)
     if size > MAX_FILE_BYTES:
         raise InputError(
             "the table is too large", got=f"{size / 2**30:.1f} GiB", wanted="at most 4 GiB"
@@ -122,7 +123,12 @@ def read_columns(path: Path) -> Columns:
         shown = " ".join((error.strerror or str(error)).split())
         raise InputError("the file cannot be read", got=f"{path}: {shown}") from error
     if len(columns) == 0:
-        raise InputError(f"{path.name}: the table has no rows", got=", ".join(columns.values))
+        raise InputError(
+            f"{path.name}: the table has no rows",
+            got=", ".join(columns.values),
+            wanted="a row for each result",
+            next_step="look at what wrote the table",
+        )
     return columns
 
 
@@ -137,6 +143,15 @@ def columns_of(values: Mapping[str, Sequence[Any]], origin: str = "table") -> Co
     if len(set(lengths.values())) > 1:
         raise InputError(f"{origin}: columns are not equally long", got=lengths)
     return Columns(origin=origin, values=listed, rows=lambda row: f"row {row + 1}")
+
+
+def _empty(path: Path) -> InputError:
+    return InputError(
+        "the file is empty",
+        got=str(path),
+        wanted="a header line, and a row for each result",
+        next_step="look at what wrote the table",
+    )
 
 
 def _read_csv(path: Path) -> Columns:
@@ -163,11 +178,21 @@ def _read_csv(path: Path) -> Columns:
                 table.append([cell.strip() for cell in row])
                 lines.append(reader.line_num)
     except StopIteration:
-        raise InputError("the file is empty", got=str(path)) from None
+        raise _empty(path) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not UTF-8 text", got=str(error)) from error
+        raise InputError(
+            f"{path.name} is not UTF-8 text",
+            got=bad_byte(error),
+            wanted="a CSV file in UTF-8",
+            next_step="save it as UTF-8",
+        ) from error
     except csv.Error as error:
-        raise InputError(f"{path.name} is not CSV", got=str(error)) from error
+        raise InputError(
+            f"{path.name} is not CSV",
+            got=f"{error} (line {reader.line_num})",
+            wanted="a header line, and as many cells in every line",
+            next_step="mend that line",
+        ) from error
     columns = zip(*table, strict=True) if table else ([] for _ in header)
     values: dict[str, Sequence[Any]] = dict(zip(header, columns, strict=True))
     return Columns(origin=path.name, values=values, rows=lambda row: f"line {lines[row]}")
@@ -182,7 +207,12 @@ def _read_parquet(path: Path) -> Columns:
     except (arrow.ArrowException, ValueError, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise InputError(f"{path.name} cannot be read as Parquet", got=str(error)) from error
+        raise InputError(
+            f"{path.name} cannot be read as Parquet",
+            got=getattr(error, "strerror", None) or "other content, or a damaged file",
+            wanted="a Parquet file with the columns of a table",
+            next_step="write it again, or hand over CSV",
+        ) from error
     return columns_of(values, path.name)
 
 

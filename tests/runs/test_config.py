@@ -1,5 +1,6 @@
 import copy
 import datetime
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -103,21 +104,49 @@ def test_a_bad_entry_is_named_in_one_line(place: str, value: Any, words: str) ->
     assert all(c.isprintable() for c in str(caught.value))
 
 
-def test_every_problem_has_its_line() -> None:
+def test_several_problems_are_one_line_that_names_them() -> None:
     raw = change("run.seed", -1)
     raw["run"]["sed"] = 2
     raw["sources"] = {"count": "x"}
     with pytest.raises(ConfigError) as caught:
         parse_config(raw)
-    lines = str(caught.value).splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["run.seed", "run.sed", "sources.count"]
+    line = str(caught.value)
+    assert line.startswith("run.sed: unknown key: ")  # a misspelt key comes first
+    assert line.endswith("did you mean 'seed'?; and 2 more: run.seed, sources.count")
+    assert "\n" not in line
+    with pytest.raises(ConfigError, match=r"\Amodel: missing: .*; and 2 more: levels, feature\Z"):
+        parse_config({})
+
+
+def test_a_misspelt_section_is_one_problem() -> None:
+    raw = change("modle", BASE["model"])
+    del raw["model"]
+    with pytest.raises(ConfigError, match=r"\Amodle: unknown key: .*did you mean 'model'\?\Z"):
+        parse_config(raw)
+
+
+def test_the_file_is_named(tmp_path: Path) -> None:
+    for text, words in (("", "x.toml: model: missing: "), ("[modle]\n", "x.toml: modle: unknown")):
+        (tmp_path / "x.toml").write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_config(tmp_path / "x.toml")
+        assert str(caught.value).startswith(words)
+        assert "\n" not in str(caught.value)
+        copied = pickle.loads(pickle.dumps(caught.value))
+        assert str(copied) == str(caught.value)
+
+
+def test_large_bounds_are_written_plainly() -> None:
+    for place, words in (("sources.count", "at most 1000000"), ("run.max_invalid", "at most 1")):
+        with pytest.raises(ConfigError, match=rf"{words}\Z"):
+            parse_config(change(place, 1_000_001 if "count" in place else 2.5))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"[run\n", "is not valid TOML: got Expected"),
-        (b"\xff\xfe", "is not valid TOML"),
+        (b"[run\n", r"is not valid TOML: got Expected.*; wanted lines KEY = VALUE.*; mend"),
+        (b"x = 1\n# \xff\xfe", r"not UTF-8 text: got the byte 0xff in line 2; wanted .*; save it"),
         (b"x = " + b"[" * 50_000, "is not valid TOML"),
         (b"a = 1\na = 2\n", "is not valid TOML"),
         (b"#" * 1_000_001, "too large"),

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from critwin.cli._output import printable
+from critwin.cli._usage import usage_error
 from critwin.errors import CritwinError, InterruptedRunError
 
 __all__ = ["COMMANDS", "make_app", "run_app"]
@@ -80,16 +81,13 @@ def run_app(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 128 + error.signum
     except CritwinError as error:
-        for line in str(error).splitlines():
-            _complain(f"error: {line}")
+        _complain(f"error: {_one_line(str(error))}")
         return 2
     except _USAGE_ERROR as error:
-        context = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stdout.write(error.format_message() + "\n")
             return 2
-        place = context.command_path if context else "critwin"
-        _complain(f"error: {_one_line(error.format_message())} See: {place} --help")
+        _complain(f"error: {usage_error(error)}")
         return 2
     except _CLICK_ERROR as error:
         _complain(f"error: {_one_line(error.format_message())}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +77,14 @@ def init(
             got=str(file),
             next_step="choose another name, or --force",
         )
+    for flag, level in (("--from", start), ("--to", stop)):
+        if not isfinite(level):
+            raise InputError(
+                f"{flag} is not a noise level",
+                got=level,
+                wanted=f"a finite number in the unit {unit}",
+                next_step=f"give another {flag}",
+            )
     names = [name.strip() for name in features.split(",") if name.strip()]
     text = experiment_text(
         out=file.stem + "-run" if out is None else out,
@@ -106,7 +116,7 @@ def init(
     if as_json:
         print_json({"file": str(file), "config": config.as_dict()})
     else:
-        say(f"Wrote {file}. Next: critwin run {file} --dry-run")
+        say(f"Wrote {file}. Next: critwin run {shlex.quote(_as_argument(file))} --dry-run")
 
 
 def experiment_text(
@@ -223,11 +233,17 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _as_argument(file: Path) -> str:
+    """A path that no command takes for an option."""
+    return f"./{file}" if str(file).startswith("-") else str(file)
+
+
 def _options(pairs: Sequence[str], features: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options from ``OWNER.KEY=VALUE``; values are read as TOML, else taken as text."""
     import tomllib
 
     from critwin.errors import InputError
+    from critwin.runs.config import plain_option
 
     found: dict[str, dict[str, Any]] = {}
     for pair in pairs:
@@ -248,6 +264,14 @@ def _options(pairs: Sequence[str], features: Sequence[str]) -> dict[str, dict[st
             value = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:
             value = text
+        try:
+            plain_option(value)
+        except ValueError as error:
+            raise InputError(
+                f"--set {place} cannot be written",
+                got=text,
+                wanted=str(error).removeprefix("wanted "),
+            ) from error
         found.setdefault(owner, {})[key] = value
     return found
 

@@ -6,11 +6,9 @@ and its digest lies in the run folder.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,7 +22,9 @@ from pydantic import (
     model_validator,
 )
 
-from critwin.errors import ConfigError
+from critwin._texts import read_toml
+from critwin.errors import ConfigError, InputError
+from critwin.runs.config_problems import MEANING, Located, conclude, problem_of
 
 __all__ = [
     "DenoiseSection",
@@ -39,21 +39,29 @@ __all__ = [
     "frozen_part",
     "load_config",
     "parse_config",
+    "plain_option",
 ]
-
-SIZE_LIMIT = 1_000_000
-"""Largest experiment file that is read, bytes."""
 
 Unit = Literal["logsnr", "t", "sigma", "alpha_bar", "flow"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
-def _plain_option(value: Any) -> Any:
-    """Options of models and features are plain values, or lists and tables of them."""
+def plain_option(value: Any) -> Any:
+    """Check an option of a model or a feature: a plain value, or lists and tables of them.
+
+    Args:
+        value: What the file says.
+
+    Returns:
+        The same, with text as keys of tables.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _plain_option(item) for key, item in value.items()}
+        return {str(key): plain_option(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain_option(item) for item in value]
+        return [plain_option(item) for item in value]
     if isinstance(value, bool | int | str) or (isinstance(value, float) and isfinite(value)):
         return value
     raise ValueError("wanted finite numbers, text, true or false, or lists and tables of them")
@@ -99,9 +107,9 @@ class _Options(BaseModel):
     def _options_are_plain(self) -> _Options:
         for key, value in (self.model_extra or {}).items():
             try:
-                _plain_option(value)
+                plain_option(value)
             except ValueError as error:
-                raise _Located(key, str(error)) from error
+                raise Located(key, str(error)) from error
         return self
 
     @property
@@ -137,10 +145,26 @@ class SourcesSection(_Section):
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> SourcesSection:
         if self.kind != "generated" and self.conditions:
-            raise _Located("conditions", "only generated sources have conditions")
+            raise Located(
+                "conditions",
+                "only generated sources have conditions",
+                wanted='kind = "generated", or no conditions',
+                next_step="change one of the two",
+            )
         if (self.kind == "images") != (self.path is not None):
-            why = "images need a folder" if self.kind == "images" else "only images have a folder"
-            raise _Located("path", why)
+            if self.kind == "images":
+                raise Located(
+                    "path",
+                    "images need a folder",
+                    wanted="the path of a folder with PNG or JPEG files",
+                    next_step='add path = "FOLDER" under [sources]',
+                )
+            raise Located(
+                "path",
+                "only images have a folder",
+                wanted='kind = "images", or no path',
+                next_step="change one of the two",
+            )
         return self
 
 
@@ -182,11 +206,16 @@ class LevelsSection(_Section):
         grid = {"from": self.start, "to": self.stop, "count": self.count}
         if self.values is not None:
             if extra := [key for key, value in grid.items() if value is not None]:
-                raise _Located(extra[0], "values and a grid were both given; keep one of them")
+                raise Located(
+                    extra[0],
+                    "values and a grid were both given",
+                    wanted="values, or from, to and count",
+                    next_step="keep one of them",
+                )
             if not self.values:
-                raise _Located("values", "no levels; wanted at least one")
+                raise Located("values", "no levels; wanted at least one")
         elif missing := [key for key, value in grid.items() if value is None]:
-            raise _Located(missing[0], "missing; wanted values, or from, to and count")
+            raise Located(missing[0], "missing; wanted values, or from, to and count")
         return self
 
 
@@ -226,20 +255,12 @@ class ExperimentFile(_Section):
     @model_validator(mode="after")
     def _has_features(self) -> ExperimentFile:
         if not self.feature:
-            raise _Located("feature", f"empty; wanted {_MEANING['feature']}")
+            raise Located("feature", f"empty; wanted {MEANING['feature']}")
         return self
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values under the names that the file uses, defaults filled in."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-class _Located(ValueError):
-    """A problem of one key, raised by a check of its whole section."""
-
-    def __init__(self, key: str, problem: str) -> None:
-        super().__init__(problem)
-        self.key = key
 
 
 def load_config(path: str | Path) -> ExperimentFile:
@@ -252,32 +273,25 @@ def load_config(path: str | Path) -> ExperimentFile:
         The checked file.
 
     Raises:
-        ConfigError: If the file cannot be read, is not TOML, or an entry is not valid; one line a
-            problem, each with the path of its entry.
+        ConfigError: If the file cannot be read, is not TOML, or an entry is not valid; one line
+            that names the file, the first problem and its entry, and the entries of the others.
     """
-    file = Path(path)
     try:
-        with file.open("rb") as stream:
-            data = stream.read(SIZE_LIMIT + 1)
-    except OSError as error:
-        raise ConfigError(
-            "",
-            "cannot read the experiment file",
-            got=f"{path} ({error.strerror or type(error).__name__})",
+        raw = read_toml(
+            path,
+            kind="experiment file",
             wanted="a TOML file",
             next_step="critwin init writes one",
-        ) from error
-    if len(data) > SIZE_LIMIT:
-        raise ConfigError(
-            "", f"{file.name} is too large for an experiment file", wanted="at most 1 MB"
         )
-    try:
-        raw = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except InputError as error:
         raise ConfigError(
-            "", f"{file.name} is not valid TOML", got=str(error) or type(error).__name__
+            "", error.what, got=error.got, wanted=error.wanted, next_step=error.next_step
         ) from error
-    return parse_config(raw)
+    try:
+        return parse_config(raw)
+    except ConfigError as error:
+        error.args = (f"{Path(path).name}: {error}",)
+        raise
 
 
 def parse_config(raw: Mapping[str, Any]) -> ExperimentFile:
@@ -290,13 +304,15 @@ def parse_config(raw: Mapping[str, Any]) -> ExperimentFile:
         The checked file.
 
     Raises:
-        ConfigError: One line a problem, each with the path of its entry.
+        ConfigError: The first problem with the path of its entry, and the paths of the others,
+            in one line; ``problems`` holds them all.
     """
     try:
         return ExperimentFile.model_validate(dict(raw))
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors(include_url=False)]
-    raise _ManyConfigErrors(problems) if len(problems) > 1 else problems[0]
+        items = error.errors(include_url=False)
+        problems = [problem_of(item, _known_keys) for item in items]
+    raise conclude(problems)
 
 
 def frozen_part(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -329,88 +345,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _ManyConfigErrors(ConfigError):
-    """Several problems of one file, a line each."""
-
-    def __init__(self, problems: list[ConfigError]) -> None:
-        super().__init__(problems[0].key, problems[0].what)
-        self.problems = tuple(problems)
-
-    def __str__(self) -> str:
-        return "\n".join(str(problem) for problem in self.problems)
-
-
-_MEANING = {
-    "model": "a section [model] with a name",
-    "levels": "a section [levels]",
-    "feature": "at least one section [[feature]] with a name",
-    "name": "a name",
-}
-
-_WANTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "finite_number": "a finite number",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "tuple_type": "a list",
-    "list_type": "a list",
-}
-
-
-def _problem(item: Mapping[str, Any]) -> ConfigError:
-    """One problem that pydantic found, in the project's words."""
-    place = ["".join(c for c in str(part) if c.isprintable())[:80] for part in item["loc"]]
-    context, kind, value = item.get("ctx", {}), item["type"], item["input"]
-    if kind == "extra_forbidden":
-        known = _known_keys(item["loc"][:-1])
-        close = difflib.get_close_matches(place[-1], known, n=1)
-        return ConfigError(
-            ".".join(place),
-            "unknown key",
-            wanted="one of " + ", ".join(known),
-            next_step=f"did you mean {close[0]!r}?" if close else None,
-        )
-    if kind == "missing":
-        return ConfigError(".".join(place), "missing", wanted=_meaning(place))
-    if kind == "value_error":
-        error = context.get("error")
-        if isinstance(error, _Located):
-            return ConfigError(".".join([*place, error.key]), str(error))
-        return ConfigError(".".join(place), str(error), got=value)
-    if kind == "literal_error":
-        wanted = "one of " + context["expected"].replace("'", "").replace(" or ", ", ")
-        choices = wanted.removeprefix("one of ").split(", ")
-        close = difflib.get_close_matches(str(value), choices, n=1)
-        return ConfigError(
-            ".".join(place),
-            "not one of the choices",
-            got=value,
-            wanted=wanted if len(choices) > 1 else choices[0],
-            next_step=f"did you mean {close[0]!r}?" if close and len(choices) > 1 else None,
-        )
-    bounds = {"greater_than_equal": "ge", "less_than_equal": "le", "less_than": "lt"}
-    if kind in bounds:
-        words = {"ge": "at least", "le": "at most", "lt": "less than"}[bounds[kind]]
-        return ConfigError(
-            ".".join(place),
-            "out of range",
-            got=value,
-            wanted=f"{words} {context[bounds[kind]]:g}",
-        )
-    if kind in ("too_short", "string_too_short"):
-        return ConfigError(".".join(place), "empty", wanted=_meaning(place))
-    return ConfigError(
-        ".".join(place),
-        "not valid",
-        got=value if isinstance(value, bool | int | float | str) else type(value).__name__,
-        wanted=_WANTED.get(kind, str(item["msg"])),
-    )
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+def _known_keys(place: Sequence[int | str]) -> list[str]:
     """Names of the keys of the section at ``place``."""
     section: Any = ExperimentFile
     for part in place:
@@ -423,7 +358,3 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
                 "experiment": ExperimentSection,
             }.get(part, section)
     return [info.alias or name for name, info in section.model_fields.items()]
-
-
-def _meaning(place: list[str]) -> str:
-    return _MEANING.get(place[-1], "a value")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.sha256"
+_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
@@ -58,7 +60,10 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise RunFolderError(
             f"cannot write {str(path)!r}",
             got=error.strerror or type(error).__name__,
-            next_step="free some space there, or make it writable, and run the command again",
+            wanted="a folder that can be written to",
+            next_step="free some space there, and run the command again"
+            if error.errno in _FULL
+            else "make it writable or choose another place, and run the command again",
         ) from error
 
 

@@ -5,13 +5,13 @@ A covariance is a number (isotropic), a list (diagonal) or a matrix; components 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from critwin._texts import read_toml
 from critwin.errors import ConfigError, InputError
 from critwin.theory.mixtures import CovarianceKind, GaussianMixture
 
@@ -33,12 +33,12 @@ def mixture_from_toml(path: str | Path) -> GaussianMixture:
         InputError: If the file cannot be read or is not TOML.
         ConfigError: If an entry is not valid; the message names it.
     """
-    try:
-        raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("cannot read the mixture", got=str(path), next_step=str(error)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path} is not valid TOML", got=str(error)) from error
+    raw = read_toml(
+        path,
+        kind="mixture",
+        wanted="a TOML file of [[component]] tables",
+        next_step="mind that a path starts from the current folder",
+    )
     return mixture_from_dict(raw)
 
 

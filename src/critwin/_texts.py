@@ -1,0 +1,89 @@
+"""Text files of others: TOML and UTF-8, and the words for what is wrong with them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from critwin.errors import InputError
+
+__all__ = ["SIZE_LIMIT", "bad_byte", "plain_number", "read_toml"]
+
+SIZE_LIMIT = 1_000_000
+"""Largest TOML file that is read, bytes."""
+
+
+def read_toml(path: str | Path, *, kind: str, wanted: str, next_step: str) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Args:
+        path: The file.
+        kind: What it is, e.g. ``"experiment file"``.
+        wanted: What the file should be.
+        next_step: What to do where there is no such file.
+
+    Returns:
+        What the TOML says.
+
+    Raises:
+        InputError: If it cannot be read, is too large, no UTF-8 or no TOML.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise InputError(
+            f"cannot read the {kind}",
+            got=f"{path} ({error.strerror or type(error).__name__})",
+            wanted=wanted,
+            next_step=next_step,
+        ) from error
+    if len(data) > SIZE_LIMIT:
+        raise InputError(f"{file.name} is too large for the {kind}", wanted="at most 1 MB")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{file.name} is not UTF-8 text",
+            got=f"{bad_byte(error)} in line {line}",
+            wanted=f"{wanted} in UTF-8",
+            next_step="save it as UTF-8",
+        ) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        is_deep = isinstance(error, RecursionError)
+        raise InputError(
+            f"{file.name} is not valid TOML",
+            got="tables or lists that are nested too deeply" if is_deep else str(error),
+            wanted="lines KEY = VALUE under [SECTION] headings",
+            next_step="mend that place",
+        ) from error
+
+
+def bad_byte(error: UnicodeDecodeError) -> str:
+    """The byte that is no UTF-8, in words.
+
+    Args:
+        error: What decoding raised.
+
+    Returns:
+        E.g. ``"the byte 0xff"``.
+    """
+    return f"the byte 0x{error.object[error.start]:02x}"
+
+
+def plain_number(value: float, *, digits: int = 3) -> str:
+    """A number as people write it, never ``1e+03``.
+
+    Args:
+        value: The number.
+        digits: Significant digits of a number that is not whole.
+
+    Returns:
+        E.g. ``"1000000"``, ``"0.2"``, ``"1235"``.
+    """
+    if abs(value) < 1e15 and (value == round(value) or abs(value) >= 10**digits):
+        return f"{value:.0f}"
+    return f"{value:.{digits}g}"
