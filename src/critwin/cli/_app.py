@@ -28,6 +28,7 @@ COMMANDS = (
     "compare",
     "report",
     "dataset",
+    "theory",
     "models",
     "features",
     "doctor",
