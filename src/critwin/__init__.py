@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from critwin.runs.folder import open_run
     from critwin.theory.datasets import dataset_transitions
     from critwin.theory.exact import exact_transitions
+    from critwin.theory.mixture_trees import mixture_tree
     from critwin.theory.mixtures import GaussianMixture
     from critwin.transitions import Transitions
     from critwin.windows import critical_window
@@ -38,6 +39,7 @@ __all__ = [
     "forward_reverse",
     "load_feature",
     "load_model",
+    "mixture_tree",
     "open_run",
 ]
 
@@ -52,6 +54,7 @@ _HOMES = {
     "forward_reverse": "critwin.experiments.forward_reverse",
     "load_feature": "critwin.features.registry",
     "load_model": "critwin.models.registry",
+    "mixture_tree": "critwin.theory.mixture_trees",
     "open_run": "critwin.runs.folder",
 }
 
