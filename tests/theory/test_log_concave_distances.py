@@ -173,6 +173,8 @@ def test_bad_outlines_are_one_line() -> None:
         lambda: outline_from_samples([[1.0], []]),
         lambda: outline_from_samples([np.zeros((3, 2)), np.zeros((4, 2))]),
         lambda: total_variation(OutlinedMixture(means=[0.0, 4.0]), "0", "2", at(1.0)),
+        lambda: total_variation(SHIFTED, "0", [], at(1.0)),
+        lambda: total_variation(SHIFTED, "0", "1", at(1.0), precision="guess"),  # type: ignore
     ):
         with pytest.raises(InputError) as error:
             call()

@@ -22,7 +22,7 @@ Source: derived in docs/theory/log_concave.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
@@ -75,7 +75,11 @@ class _Sides(NamedTuple):
     right: list[int]
 
 
-def _sides(mixture: Any, a: str | Sequence[str], b: str | Sequence[str]) -> _Sides:
+def _sides(
+    mixture: Any, a: str | Sequence[str], b: str | Sequence[str], precision: Precision
+) -> _Sides:
+    if precision not in get_args(Precision):
+        raise InputError("unknown precision", got=precision, wanted="estimate or bracket")
     first, second = (
         named_set(mixture.names, names, what) for names, what in ((a, "set A"), (b, "set B"))
     )
@@ -134,7 +138,7 @@ def _product_tv(
     seed: int = 0,
     precision: Precision = "estimate",
 ) -> DistanceCurve:
-    levels, sides = check_levels(logsnr), _sides(mixture, a, b)
+    levels, sides = check_levels(logsnr), _sides(mixture, a, b, precision)
     if sides.factor == 0:
         return exact_curve(levels, np.zeros_like(levels), "the two sets have the same law")
     if mixture.dim == 1:
@@ -234,7 +238,7 @@ def _grid_tv(
     seed: int = 0,
     precision: Precision = "estimate",
 ) -> DistanceCurve:
-    levels, sides = check_levels(logsnr), _sides(mixture, a, b)
+    levels, sides = check_levels(logsnr), _sides(mixture, a, b, precision)
     if sides.factor == 0:
         return exact_curve(levels, np.zeros_like(levels), "the two sets have the same law")
     if mixture.dim == 2:
@@ -275,7 +279,7 @@ def _outlined_tv(
     seed: int = 0,
     precision: Precision = "estimate",
 ) -> DistanceCurve:
-    levels, sides = check_levels(logsnr), _sides(mixture, a, b)
+    levels, sides = check_levels(logsnr), _sides(mixture, a, b, precision)
     if sides.factor == 0:
         return exact_curve(levels, np.zeros_like(levels), "the two sets have the same law")
     alphas, sigmas = alpha_sigma(levels)
