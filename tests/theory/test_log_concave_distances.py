@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from scipy import stats
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, logsnr_of_ou_time
 from critwin.streams import numpy_stream
+from critwin.theory.bounds import certificate
+from critwin.theory.distance_windows import separation_times
 from critwin.theory.distances import pairwise_tv, total_variation, wasserstein2
 from critwin.theory.log_concave import (
     OutlinedMixture,
@@ -24,6 +27,7 @@ from critwin.theory.log_concave import (
     laplace,
     outline_from_samples,
     pair_brackets,
+    product_transitions,
     skew_normal,
     tilted_gaussian,
     truncated_gaussian,
@@ -179,6 +183,34 @@ def test_bad_outlines_are_one_line() -> None:
         with pytest.raises(InputError) as error:
             call()
         assert "\n" not in str(error.value)
+
+
+def test_windows_and_certificates_read_every_kind_of_mixture() -> None:
+    pair = {"init": "0", "target": ["0", "1"], "epsilon": 0.1}
+    ours, known = (separation_times(m, **pair) for m in (as_product(FOUR), FOUR))
+    outline = OutlinedMixture(
+        means=FOUR.means,
+        m=1 / 1.44,
+        wasserstein=wasserstein2(FOUR, [np.inf])[0],
+        weights=FOUR.weights,
+    )
+    rough = separation_times(outline, **pair)
+    for name in ("T_lower", "T_upper"):
+        value = getattr(known, name).t.value
+        assert getattr(ours, name).t.value == pytest.approx(value, abs=1e-8)
+        edge = getattr(rough, name).t
+        assert (edge.low or 0.0) <= value <= (edge.high or np.inf)
+    levels = at(0.3, 1.0, 2.0)
+    bounds = certificate(
+        as_product(FOUR),
+        init="0",
+        target=["0", "1"],
+        logsnr=levels,
+        transitions_at=partial(product_transitions, as_product(FOUR)),
+    )
+    same = certificate(FOUR, init="0", target=["0", "1"], logsnr=levels)
+    np.testing.assert_allclose(bounds.lower, same.lower, atol=1e-9)
+    np.testing.assert_allclose(bounds.upper, same.upper, atol=1e-9)
 
 
 # -- the headline bound
