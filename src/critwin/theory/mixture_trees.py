@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["StableEpsilon", "mixture_tree", "stable_epsilon"]
 
 _TOLERANCE = 1e-9  # in logsnr, of the level at which eps is smallest
+_MARGIN = 1e-6  # by which pairs alone must settle a level
 _STEP = 1e-6  # OU time between nodes whose noise amounts would coincide
 
 
@@ -178,7 +179,37 @@ class _Curves:
 
     def parting(self, members: Sequence[int]) -> tuple[Crossings, DistanceCurve]:
         """``T_2`` with its limits, and the bracket of condition (2) at scanned levels."""
-        return crossings(lambda x: self.apart(members, x), None, 1.0 - self.epsilon**2)
+        return crossings(lambda x: self._scanned(members, x), None, 1.0 - self.epsilon**2)
+
+    def _scanned(self, members: Sequence[int], logsnr: Array) -> DistanceCurve:
+        """As :meth:`apart`; of levels that pairs alone put on one side, only the side is right."""
+        if len(logsnr) < 8:
+            return self.apart(members, logsnr)
+        level = 1.0 - self.epsilon**2
+        own = np.isin(np.arange(len(self.names)), list(members))
+        a, b = (self.weights[k] / self.weights[k].sum() for k in (own, ~own))
+        pairs = self.pairs(logsnr)[:, own][:, :, ~own]
+        upper = np.clip(np.einsum("i,j,lij->l", a, b, pairs), 0.0, 1.0)
+        missing = np.einsum("ij,lij->l", np.maximum(a[:, None], b), 1.0 - pairs)
+        lower = np.clip(1.0 - missing, 0.0, upper)
+        is_open = (lower <= level + _MARGIN) & (upper >= level - _MARGIN)
+        is_open[0] = True
+        full = self.apart(members, logsnr[is_open])
+        if full.is_exact:
+            lower = upper = np.where(lower > level, lower, upper)
+        middle = 0.5 * (lower + upper)
+        for values, known in ((lower, full.lower), (upper, full.upper), (middle, full.estimate)):
+            values[is_open] = known
+        return DistanceCurve(
+            logsnr=logsnr,
+            lower=lower,
+            estimate=middle,
+            upper=upper,
+            stderr=upper - lower,
+            lower_how=full.lower_how,
+            estimate_how=full.estimate_how,
+            upper_how=full.upper_how,
+        )
 
 
 def _merged(curves: _Curves) -> list[tuple[int, ...]]:
@@ -261,20 +292,25 @@ def _best(curves: _Curves, members: tuple[int, ...], curve: DistanceCurve) -> tu
         low = float(curves.apart(members, at).lower[0])
         return float(curves.alike(members, at)[0]), float(np.sqrt(max(1.0 - low, 0.0)))
 
-    alike = curves.alike(members, curve.logsnr)
-    gap = alike - np.sqrt(np.maximum(1.0 - curve.lower, 0.0))
-    if gap[0] <= 0.0:  # alike without any noise, or a leaf
-        return 0.0, max(needs(float(curve.logsnr[0])))
-    level = int(np.argmax(gap <= 0.0))
-    if level == 0:
-        return float(ou_time(curve.logsnr[-1])), max(needs(float(curve.logsnr[-1])))
-    near = float(min(curve.logsnr[level - 1], curve.logsnr[level] + 200.0))
+    scan = curve.logsnr
+    first = needs(float(scan[0]))
+    if first[0] <= first[1]:  # alike without any noise, or a leaf
+        return 0.0, max(first)
+    last = needs(float(scan[-1]))
+    if last[0] > last[1]:
+        return float(ou_time(scan[-1])), max(last)
+    before, after = 0, len(scan) - 1  # the sign of the difference changes once
+    while after - before > 1:
+        middle = (before + after) // 2
+        alike, apart = needs(float(scan[middle]))
+        before, after = (middle, after) if alike > apart else (before, middle)
+    near = float(min(scan[before], scan[after] + 200.0))
 
     def difference(logsnr: float) -> float:
         first, second = needs(logsnr)
         return first - second
 
-    root = float(brentq(difference, float(curve.logsnr[level]), near, xtol=_TOLERANCE))
+    root = float(brentq(difference, float(scan[after]), near, xtol=_TOLERANCE))
     return float(ou_time(root)), max(needs(root))
 
 
