@@ -317,6 +317,33 @@ def test_crossings_of_a_known_curve() -> None:
     assert fast.value == pytest.approx(np.log(10) / 1e19, rel=1e-3)
 
 
+def test_components_in_outline_have_limits_alone() -> None:
+    from critwin.theory.log_concave import OutlinedMixture
+
+    outline = OutlinedMixture(
+        means=[0.0, 30.0, 1000.0],
+        m=[0.25] * 3,
+        wasserstein=np.abs(np.subtract.outer(*2 * [[0.0, 30, 1000]])),
+    )
+    exact = GaussianMixture(means=[0.0, 30.0, 1000.0], covariances=4.0)
+    pair = {"after": "0", "before": ["0", "1"], "epsilon": 0.1}
+    window, truth = distance_window(outline, **pair), distance_window(exact, **pair)
+    for edge, known in (
+        (window.t_after.t, truth.t_after.t),
+        (window.t_before.t, truth.t_before.t),
+    ):
+        assert edge.value is None
+        assert "outline" in edge.reason
+        assert edge.low <= known.value <= edge.high
+    assert not any("degenerate" in note for note in window.notes)
+    json.dumps(window.as_dict(), allow_nan=False)
+    blank = OutlinedMixture(means=[0.0, 5.0])  # nothing is known
+    nothing = distance_window(blank, after="0", epsilon=0.1)
+    assert nothing.t_before.t.high is None
+    assert "upper bound" in nothing.t_before.t.high_reason
+    json.dumps(nothing.as_dict(), allow_nan=False)
+
+
 # --- guards -------------------------------------------------------------------------------------
 
 

@@ -23,30 +23,50 @@ __all__ = ["Crossings", "crossings"]
 _SCAN = np.concatenate([np.linspace(40.0, 14.0, 8), np.linspace(12.0, -24.0, 37)])
 _FAR = np.linspace(-26.0, -120.0, 24)
 _TOLERANCE = 1e-13
+_OUTLINE = "the components are known only in outline: limits alone"
+_OPEN = "the upper bound does not fall that far on the levels tried"
 _PARTS, _ROUNDS = 10, 3  # a cell of a bracketed curve is cut into a thousand
 
 
 class Crossings(NamedTuple):
     """OU times: 0 where the curve is at or below the level without noise."""
 
-    value: float
+    value: float  # NaN where only limits are known
     low: float
-    high: float
+    high: float  # infinite where the upper bound stays above on all levels
+
+    @property
+    def first(self) -> float:
+        """The value, or the lower limit where only limits are known."""
+        return self.low if np.isnan(self.value) else self.value
+
+    @property
+    def last(self) -> float:
+        """The value, or the upper limit where only limits are known."""
+        return self.high if np.isnan(self.value) else self.value
 
     def edge(self) -> Edge:
         """In both coordinates, with certified limits."""
-        t = Estimate(value=self.value, low=self.low, high=self.high)
-        if self.value <= 0.0:
+        is_open = not np.isfinite(self.high)
+        t = Estimate(
+            value=None if np.isnan(self.value) else self.value,
+            low=self.low,
+            high=None if is_open else self.high,
+            reason=_OUTLINE if np.isnan(self.value) else None,
+            high_reason=_OPEN if is_open else None,
+        )
+        if self.last <= 0.0:
             reason = "at no noise: nothing to decide"
             return Edge(t=t, logsnr=Estimate(value=None, reason=reason))
-        at, near, far = (
-            float(x) for x in logsnr_of_ou_time([self.value, max(self.low, 0.0), self.high])
-        )
+        times = np.array([self.value, max(self.low, 0.0), 1.0 if is_open else self.high])
+        at, near, far = (float(x) for x in logsnr_of_ou_time(times))
         is_bounded = np.isfinite(near)
         logsnr = Estimate(
-            value=at,
-            low=far,
+            value=at if np.isfinite(at) else None,
+            low=None if is_open else far,
             high=near if is_bounded else None,
+            reason=t.reason if np.isnan(at) else None if np.isfinite(at) else "at no noise",
+            low_reason=_OPEN if is_open else None,
             high_reason=None if is_bounded else "at no noise",
         )
         return Edge(t=t, logsnr=logsnr)
@@ -91,6 +111,9 @@ def crossings(
         )
     # the ends of the last cells are certified themselves
     first, last = low[0], high[1]
+    limits = float(ou_time(first)), float(ou_time(last)) if curve.upper[-1] <= level else np.inf
+    if np.isnan(curve.estimate).any():
+        return Crossings(np.nan, *limits), curve
     read = estimate_at or (lambda x: bracket_at(x).estimate)
     grid = np.concatenate([[first], scan[(scan < first) & (scan > last)], [last]])
     cell = _cell(grid, read(grid) > level)
@@ -98,7 +121,6 @@ def crossings(
         fine_value = _split(cell)
         if len(fine_value) > 1:
             cell = _cell(fine_value, read(fine_value) > level)
-    limits = float(ou_time(first)), float(ou_time(last))
     value = float(ou_time(cell).mean())
     return Crossings(float(np.clip(value, *limits)), *limits), curve
 

@@ -180,11 +180,11 @@ def distance_window(
     elif not _is_before(merging, parting):
         t_before = missing_edge(_why_not(merging, parting, epsilon), None)
     elif not _is_certainly_before(merging, parting):
-        curves.note("that t_before exists is estimated, not certified")
+        curves.note("that t_before exists is not certified")
     if _above(t_after.t, t_before.t):
         curves.note("degenerate: t_after > t_before, so little is in S_before outside S_after")
     share = 1.0 - curves.weight(inner) / curves.weight(outer)
-    if t_before.t.value is not None and share <= epsilon:
+    if t_before.t.value is not None and share <= epsilon and t_before.t.value == 0.0:
         curves.note(
             f"S_after is all but {share:.4g} <= epsilon of S_before: t_before = 0, "
             "there is nothing to decide"
@@ -282,7 +282,7 @@ class _Curves:
         if epsilon < 1e-6:
             self.note("1 - epsilon^2 is within the rounding of 1: t_after and T_upper are rough")
         found, curve = self._crossings(names, rest, level)
-        if not found.value > 0.0:
+        if not found.last > 0.0:
             most = curve.upper[0]
             reason = (
                 f"no level separates {', '.join(names)} from the rest at epsilon = {epsilon:g}: "
@@ -321,7 +321,7 @@ class _Curves:
         if not start.is_exact:
             self.is_exact = False
             self.note(f"limits: between {start.lower_how} (below) and {start.upper_how} (above)")
-            if self.precision == "bracket":
+            if self.precision == "bracket" and not np.isnan(start.estimate).any():
                 self.note("values: middle of the limits' curves")
         return found, start
 
@@ -333,7 +333,7 @@ def _is_before(merging: _Time, parting: _Time) -> bool:
     assert merging.found is not None
     assert parting.found is not None
     # a set that is separated at no level has time 0 there, and no edge
-    return parting.edge.t.value is not None and merging.found.value <= parting.found.value
+    return parting.found.last > 0.0 and merging.found.first <= parting.found.last
 
 
 def _is_certainly_before(merging: _Time, parting: _Time) -> bool:
@@ -345,12 +345,13 @@ def _is_certainly_before(merging: _Time, parting: _Time) -> bool:
 
 
 def _why_not(merging: _Time, parting: _Time, epsilon: float) -> str:
-    if parting.edge.t.value is None:
-        return f"it does not exist: {parting.edge.t.reason}"
     assert merging.found is not None
+    assert parting.found is not None
+    if not parting.found.last > 0.0:
+        return f"it does not exist: {parting.edge.t.reason}"
     return (
-        f"it does not exist: S_before leaves the rest at t = {parting.edge.t.value:.6g}, before "
-        f"S_after merges with it at t = {merging.found.value:.6g} (epsilon = {epsilon:g})"
+        f"it does not exist: S_before leaves the rest at t = {parting.found.last:.6g}, before "
+        f"S_after merges with it at t = {merging.found.first:.6g} (epsilon = {epsilon:g})"
     )
 
 
