@@ -16,6 +16,8 @@ import pytest
 
 from critwin.cli import main
 from critwin.cli._app import COMMANDS, make_app
+from critwin.cli._progress import duration, plain_progress
+from critwin.experiments.measuring import Progress
 from critwin.levels import ou_time
 from critwin.runs.config import parse_config
 from critwin.runs.folder import open_run
@@ -142,6 +144,9 @@ def test_a_dry_run_writes_nothing_and_counts_right(run: Run, tmp_path: Path) -> 
     code, out, _ = run("run", "x.toml", "--dry-run")
     assert "units: 192 = 24 sources x 8 levels x 1 replicates; 192 left" in out
     assert "sqrt(p (1 - p) / sources)" in out
+    assert "a window of width 1 assumed\n" in out
+    assert "model evaluations: 256\n" in out
+    assert "MB for the whole run folder, and the report" in out
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -151,6 +156,80 @@ def test_a_dry_run_of_a_started_run_counts_what_is_left(run: Run) -> None:
     facts = json.loads(run("run", "x.toml", "--dry-run", "--json")[1])
     assert (facts["num_units"], facts["num_units_left"]) == (192, 152)
     assert open_run("run").digest() == digest
+
+
+def test_a_dry_run_promises_no_window_from_one_level(run: Run) -> None:
+    change("from = 0.2\nto = 4.0\ncount = 8", "values = [12.0]")
+    code, out, _ = run("run", "x.toml", "--dry-run")
+    assert code == 0
+    assert "no window can be measured: it needs at least two levels, and there is one" in out
+    assert "interval" not in out
+    assert "levels: t = 12 to 12\n" in out
+    (feature,) = json.loads(run("run", "x.toml", "--dry-run", "--json")[1])["features"]
+    assert feature["midpoint_width"] is None
+
+
+def test_a_dry_run_assumes_no_wider_window_than_the_levels_span(run: Run) -> None:
+    wide = json.loads(run("run", "x.toml", "--dry-run", "--json")[1])
+    change("to = 4.0", "to = 0.6")
+    narrow = json.loads(run("run", "x.toml", "--dry-run", "--json")[1])
+    assert (wide["assumed_width"], narrow["assumed_width"]) == (1.0, pytest.approx(0.4))
+    assert narrow["features"][0]["midpoint_width"] == pytest.approx(
+        0.4 * wide["features"][0]["midpoint_width"]
+    )
+    out = run("run", "x.toml", "--dry-run")[1]
+    assert "a window of width 0.4 assumed, all that the levels span" in out
+
+
+def test_of_a_complete_run_nothing_is_left(run: Run) -> None:
+    assert run("run", "x.toml", "--no-report")[0] == 0
+    out = run("run", "x.toml", "--dry-run")[1]
+    assert "; 0 left" in out
+    assert "disk: the run is complete, only its report would be written again" in out
+    code, out, _ = run("run", "x.toml", "--no-report")
+    assert code == 0
+    assert "Nothing was left to measure.\n" in out
+    assert "Nothing was left to measure; the report is written again." in run("run", "x.toml")[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "mixture"', 'name = "mixtur"', "model: unknown model: got mixtur"),
+        ('name = "component"', 'name = "componet"', "feature.0: unknown feature: got componet"),
+        ('condition = "none"', 'condition = "up"', "denoise: model 'mixture' does not know"),
+        ("from = 0.2\nto = 4.0\ncount = 8", "values = [1.0, 3.0, 2.0]", "levels: "),
+    ],
+)
+def test_what_does_not_exist_is_said_before_the_folder(
+    run: Run, old: str, new: str, words: str
+) -> None:
+    assert run("run", "x.toml", "--limit", "20", "--no-report")[0] == 0
+    text = Path("x.toml").read_text()
+    for folder in ("run", "other"):
+        Path(folder).mkdir(exist_ok=True)
+        Path("other/mine.txt").touch() if folder == "other" else None
+        Path("x.toml").write_text(text.replace('out = "run"', f'out = "{folder}"'))
+        change(old, new)
+        for extra in ([], ["--dry-run"]):
+            code, out, err = run("run", "x.toml", *extra)
+            assert (code, out, err.count("\n")) == (2, "", 1)
+            assert err.startswith(f"critwin: error: {words}")
+
+
+def test_a_folder_outside_the_current_one_is_named(run: Run, tmp_path: Path) -> None:
+    Path("inside").mkdir()
+    os.chdir("inside")
+    Path("x.toml").write_text(EXPERIMENT.replace("mixture.toml", "../mixture.toml"))
+    change('out = "run"', 'out = "../aside"')
+    code, _, err = run("run", "x.toml", "--limit", "20", "--no-report")
+    assert code == 0
+    assert (
+        err == f"critwin: run folder outside the current one: {(tmp_path / 'aside').resolve()}\n"
+    )
+    assert (tmp_path / "aside" / "run.json").exists()
+    change("../aside", "here/../aside")
+    assert run("run", "x.toml", "--limit", "20", "--no-report")[2] == ""
 
 
 def test_a_limited_run_says_how_to_go_on(run: Run) -> None:
@@ -360,6 +439,40 @@ def test_more_of_a_run_is_measured_when_the_file_grows(run: Run) -> None:
     code, out, _ = run("run", "x.toml", "--no-report")
     assert code == 0
     assert "240 of 240 units in 'run' (48 new" in out
+
+
+def test_without_a_terminal_there_is_one_plain_line_a_minute() -> None:
+    seconds, said = 0.0, list[str]()
+    show = plain_progress(clock=lambda: seconds, say=said.append)
+    for done in range(0, 913, 24):  # a batch every 13 seconds
+        show(Progress("units", done, 912, 2 if done > 500 else 0, 2.0 * done, 1824.0))
+        seconds += 13
+    assert len(said) == 38 * 13 // 65  # the batch that ends after a minute says it
+    assert said[0] == "120 of 912 units, about 7 min left"
+    assert said[-1] == "840 of 912 units (2 invalid), about 39 s left"
+    assert duration(200) == "3 min 20 s"
+    assert duration(7500, is_rough=True) == "2 h 5 min"
+
+
+def test_a_resumed_run_weighs_only_its_own_time() -> None:
+    seconds, said = 0.0, list[str]()
+    show = plain_progress(clock=lambda: seconds, say=said.append)
+    show(Progress("units", 900, 1000, 0, 900.0, 1000.0))
+    seconds = 61.0
+    show(Progress("units", 950, 1000, 0, 950.0, 1000.0))
+    assert said == ["950 of 1000 units, about 61 s left"]
+
+
+def test_a_log_shows_the_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("critwin.cli._progress.SECONDS_BETWEEN_LINES", 0.0)
+    code, out, err = run("run", "x.toml", "--limit", "32", "--no-report", "--json")
+    assert code == 0
+    assert json.loads(out)["num_units"] == 32
+    lines = err.splitlines()
+    assert lines[-1] == "critwin: 32 of 192 units" + lines[-1][24:]
+    assert lines[-1].endswith(" left")
+    assert "\x1b" not in err
+    assert "\r" not in err
 
 
 def test_progress_is_for_people_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from critwin._texts import plain_number
 from critwin.errors import ConfigError
 from critwin.runs.config import ExperimentFile, digest_of, frozen_part, load_config, parse_config
 
@@ -134,6 +135,15 @@ def test_the_file_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         copied = pickle.loads(pickle.dumps(caught.value))
         assert str(copied) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e6, "1000000"), (1000.0, "1000"), (1234.5, "1234"), (0.2, "0.2"), (2.5, "2.5"),
+     (-3.0, "-3"), (0.12345, "0.123"), (1e-7, "1e-07"), (1e300, "1e+300"), (0.0, "0")],
+)  # fmt: skip
+def test_numbers_are_written_plainly(value: float, text: str) -> None:
+    assert plain_number(value).startswith(text)
 
 
 def test_large_bounds_are_written_plainly() -> None:

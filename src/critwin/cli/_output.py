@@ -81,5 +81,5 @@ def table(rows: Sequence[tuple[str, ...]], *, indent: str = "") -> str:
 
 
 def interactive() -> bool:
-    """Whether a person watches: no progress is shown where output goes to a file or a pipe."""
+    """Whether a person watches: output that goes to a file or a pipe has no bar."""
     return sys.stdout.isatty() and sys.stderr.isatty()

@@ -28,14 +28,11 @@ def demo(
     from critwin.cli.run import execute
     from critwin.runs.config import parse_config
     from critwin.runs.files import write_atomic
-    from critwin.runs.prepare import prepare
-    from critwin.runs.resume import check_config, occupied_by
+    from critwin.runs.prepare import going_on_with, prepare
 
     text = demo_text(str(out), fast=fast)
     config = parse_config(tomllib.loads(text))
-    info = occupied_by(out)
-    if info is not None:
-        check_config(info["config"], config)
+    going_on_with(out, config)
     prepare(config)
     write_atomic(out / "experiment.toml", text.encode())
     note(f"experiment file: {out / 'experiment.toml'}")

@@ -63,6 +63,9 @@ def execute(
     from critwin.cli._progress import progress_bar
     from critwin.runs.executor import run_experiment
 
+    folder = Path(config.run.out if out is None else out)
+    if not folder.is_absolute() and not folder.resolve().is_relative_to(Path.cwd()):
+        note(f"run folder outside the current one: {folder.resolve()}")
     with progress_bar() as progress:
         outcome = run_experiment(
             config, out=out, limit=limit, threads=threads, progress=progress, say=note
@@ -101,6 +104,9 @@ def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
             f"{outcome.num_done} of {outcome.num_total} units in {str(outcome.path)!r} "
             f"({outcome.num_new} new, {outcome.num_invalid} invalid, {outcome.seconds:.1f} s)"
         )
+        if outcome.is_complete and not outcome.num_new:
+            again = "" if path is None else "; the report is written again"
+            say(f"Nothing was left to measure{again}.")
         if not outcome.is_complete:
             say("Not complete: run the same command again to go on.")
         for line in result.lines():
@@ -117,14 +123,12 @@ def _show_estimate(
     from critwin.cli._output import print_json, say
     from critwin.runs.estimate import estimate_run
     from critwin.runs.ledger import Ledger
-    from critwin.runs.prepare import prepare
-    from critwin.runs.resume import check_config, occupied_by
+    from critwin.runs.prepare import going_on_with, prepare
 
     folder = Path(config.run.out if out is None else out)
-    info = occupied_by(folder)
+    info, _ = going_on_with(folder, config)
     done: set[str] = set()
     if info is not None:
-        check_config(info["config"], config)
         threads = int(info["num_threads"]) if threads is None else threads
         with Ledger.read(folder) as ledger:
             done = ledger.done()
@@ -136,19 +140,31 @@ def _show_estimate(
 
 
 def _estimate_lines(e: Estimate) -> list[str]:
+    from critwin._texts import plain_number
+    from critwin.cli._progress import duration
+    from critwin.runs.estimate import ASSUMED_WIDTH
+
     merged = f" ({e.num_merged} more coincide after snapping)" if e.num_merged else ""
     lines = [
         f"units: {e.num_units} = {e.num_sources} sources x {e.num_levels} levels{merged} "
         f"x {e.replicates} replicates; {e.num_units_left} left",
-        f"levels: t = {e.t_low:.3g} to {e.t_high:.3g}",
+        f"levels: t = {plain_number(e.t_low)} to {plain_number(e.t_high)}",
         f"batches: {e.num_batches} of {e.batch_size} rows",
-        "network evaluations: "
+        "model evaluations: "
         + ("unknown, the model does not tell" if e.evaluations is None else f"{e.evaluations}"),
         "time: " + duration(e.seconds) + f" ({e.measured})",
-        f"disk: {e.disk_bytes / 1e6:.1f} MB",
-        "expected 95 % interval of each midpoint, total width in t:",
+        f"disk: {e.disk_bytes / 1e6:.1f} MB for the whole run folder, and the report"
+        if e.num_units_left
+        else "disk: the run is complete, only its report would be written again",
     ]
+    if e.assumed_width is None:
+        return [
+            *lines,
+            "no window can be measured: it needs at least two levels, and there is one",
+        ]
+    lines.append("expected 95 % interval of each midpoint, total width in t:")
     for feature in e.features:
+        assert feature.midpoint_width is not None  # there are levels enough
         known = "" if feature.is_chance_known else ", labels taken as equally likely"
         lines.append(
             f"  {feature.name}: {feature.midpoint_width:.2f} "
@@ -156,23 +172,7 @@ def _estimate_lines(e: Estimate) -> list[str]:
         )
     lines.append(
         "  = 2 z sqrt(p (1 - p) / sources) / (1 - chance) * width / .8 with p = (1 + chance) / 2 "
-        "and a window of width 1 assumed"
+        f"and a window of width {plain_number(e.assumed_width)} assumed"
+        + (", all that the levels span" if e.assumed_width < ASSUMED_WIDTH else "")
     )
     return lines
-
-
-def duration(seconds: float) -> str:
-    """A duration in words.
-
-    Args:
-        seconds: Its length.
-
-    Returns:
-        E.g. ``"42 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 90:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -16,7 +16,7 @@ def status(
 ) -> None:
     """Show how far a run is, and whether a process works on it."""
     from critwin.cli._output import print_json, say
-    from critwin.cli.run import duration
+    from critwin.cli._progress import duration
     from critwin.runs.folder import open_run
     from critwin.runs.ledger import Ledger
     from critwin.runs.lock import holder

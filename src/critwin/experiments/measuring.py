@@ -91,7 +91,7 @@ class Progress:
         num_done: Number of sources or units done.
         num_total: Number of sources or units in all.
         num_invalid: Number of invalid results.
-        cost_done: Cost of what is done: network evaluations if the model tells, else units.
+        cost_done: Cost of what is done: model evaluations if the model tells, else units.
         cost_total: Cost of everything.
     """
 

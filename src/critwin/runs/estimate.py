@@ -5,8 +5,9 @@ chance level c and 1, ``p = (1 + c) / 2``. With S sources its standard error is 
 ``sqrt(p (1 - p) / S)`` (replicates of a source are not independent, so they are not counted).
 ``kept`` divides that by ``1 - c``, and a curve that falls from .9 to .1 over a width w has the
 slope ``.8 / w``, so the interval's total width in OU time is about
-``2 z sqrt(p (1 - p) / S) / (1 - c) * w / .8`` with ``w = 1`` assumed. Neighbouring levels, which
-sharpen the estimate, are not counted.
+``2 z sqrt(p (1 - p) / S) / (1 - c) * w / .8``. Assumed is ``w = 1``, or all that the levels span
+where that is less; a single level shows no window. Neighbouring levels, which sharpen the
+estimate, are not counted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from critwin.experiments.measuring import Context, measure, measure_sources
 from critwin.experiments.priors import priors_of
@@ -43,13 +46,14 @@ class FeatureEstimate:
         name: Its name.
         chance: Chance level; that of equally likely labels if the prior is unknown.
         is_chance_known: Whether the model told its prior.
-        midpoint_width: Expected total width of the 95 % interval of the midpoint, OU time.
+        midpoint_width: Expected total width of the 95 % interval of the midpoint, OU time; None
+            if there is one level only.
     """
 
     name: str
     chance: float
     is_chance_known: bool
-    midpoint_width: float
+    midpoint_width: float | None
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,15 @@ class Estimate:
         num_units_left: Units that are not measured yet.
         num_batches: Batches that are left, each of ``batch_size`` rows.
         batch_size: Rows of a batch.
-        evaluations: Network evaluations of single rows that are left, padding included; None if
-            the model does not tell.
+        evaluations: Evaluations of the model (of a network, or of an exact posterior) for single
+            rows that are left, padding included; None if the model does not tell.
         seconds: Time that is left, from measured batches.
         measured: What the time rests on.
-        disk_bytes: Size of the finished run folder.
+        disk_bytes: Size of the finished run folder, without its report.
         t_low: Smallest OU time.
         t_high: Largest OU time.
+        assumed_width: Width of a window that the expected intervals assume, OU time; None if there
+            is one level only.
         features: What to expect of each feature.
     """
 
@@ -89,6 +95,7 @@ class Estimate:
     disk_bytes: int
     t_low: float
     t_high: float
+    assumed_width: float | None
     features: tuple[FeatureEstimate, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -96,20 +103,23 @@ class Estimate:
         return asdict(self)
 
 
-def midpoint_width(chance: float, num_sources: int, *, z: float = 1.959964) -> float:
+def midpoint_width(
+    chance: float, num_sources: int, *, z: float = 1.959964, width: float = ASSUMED_WIDTH
+) -> float:
     """Expected total width of a midpoint's interval, OU time; the formula heads this module.
 
     Args:
         chance: Chance level of the feature, below 1.
         num_sources: Number of sources.
         z: Normal quantile of the interval.
+        width: Width of the window, OU time.
 
     Returns:
         The width.
     """
     p = 0.5 * (1.0 + chance)
     error = math.sqrt(p * (1.0 - p) / num_sources) / (1.0 - chance)
-    return 2.0 * z * error * ASSUMED_WIDTH / 0.8
+    return 2.0 * z * error * width / 0.8
 
 
 def estimate_run(
@@ -144,6 +154,7 @@ def estimate_run(
     )
     total = sum(clock.seconds(cost[group[0].logsnr]) for group in groups) if clock else 0.0
     times = ou_time([level.effective for level in spec.levels])
+    width = min(ASSUMED_WIDTH, float(np.ptp(times))) if len(spec.levels) > 1 else None
     num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
     per_row = _BYTES_PER_UNIT + 150 * sum(1 + len(f.labels) / 5 for f in prepared.features)
     clean = 4 * math.prod(prepared.model.sample_shape)
@@ -167,7 +178,8 @@ def estimate_run(
         ),
         t_low=float(times.min()),
         t_high=float(times.max()),
-        features=_features(prepared, spec),
+        assumed_width=width,
+        features=_features(prepared, spec, width),
     )
 
 
@@ -224,14 +236,14 @@ def _measured(
         near, far = (cost[level] or 0 for level in tried)
         each = max(0.0, times[1] - times[0]) / (far - near)
         clock = _Clock(max(0.0, times[0] - each * near), each)
-        text += "; other levels are scaled by their network evaluations"
+        text += "; other levels are scaled by their model evaluations"
     elif not known:
         text += "; other levels are taken to last as long"
     is_image = samples.ndim == 4 and samples.shape[1] in (1, 3)
     return clock, text, int(math.prod(samples.shape[1:])) if is_image else 0
 
 
-def _features(prepared: Prepared, spec: Spec) -> tuple[FeatureEstimate, ...]:
+def _features(prepared: Prepared, spec: Spec, width: float | None) -> tuple[FeatureEstimate, ...]:
     known, _ = priors_of(
         prepared.model,
         prepared.features,
@@ -251,7 +263,7 @@ def _features(prepared: Prepared, spec: Spec) -> tuple[FeatureEstimate, ...]:
                 feature.name,
                 chance,
                 prior is not None,
-                midpoint_width(chance, len(spec.sources)),
+                None if width is None else midpoint_width(chance, len(spec.sources), width=width),
             )
         )
     return tuple(found)

@@ -40,8 +40,8 @@ from critwin.runs.files import (
 from critwin.runs.folder import seal, write_info
 from critwin.runs.ledger import FileRow, Ledger
 from critwin.runs.lock import locked, refuse_if_locked
-from critwin.runs.prepare import Prepared, identity, prepare, spec_of, use_threads
-from critwin.runs.resume import check_config, check_identity, occupied_by
+from critwin.runs.prepare import Prepared, going_on_with, identity, prepare, spec_of, use_threads
+from critwin.runs.resume import check_identity, occupied_by
 from critwin.runs.signals import DroppedBatch, Stop, stop_on_signals
 
 if TYPE_CHECKING:
@@ -116,13 +116,13 @@ def run_experiment(
     begun = time.monotonic()
     tell = say or (lambda line: None)
     folder = Path(config.run.out if out is None else out)
-    info = occupied_by(folder)
-    grown = [] if info is None else check_config(info["config"], config)
+    parts: dict[str, Any] = {"model": model, "features": features, "comparisons": comparisons}
+    info, grown = going_on_with(folder, config, **parts)
     refuse_if_locked(folder)
     if info is not None and threads is None:
         threads = int(info["num_threads"])
     with use_threads(threads) as num_threads:
-        prepared = prepare(config, model=model, features=features, comparisons=comparisons)
+        prepared = prepare(config, **parts)
         now = identity(prepared, num_threads)
         warnings = [] if info is None else check_identity(info, now)
         for line in warnings:

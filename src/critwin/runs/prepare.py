@@ -13,15 +13,16 @@ from critwin.experiments.spec import Spec, check_condition, check_features, choo
 from critwin.experiments.units import resolve_levels
 from critwin.runs.config import ExperimentFile
 from critwin.runs.folder import environment
-from critwin.runs.resume import requested_levels
+from critwin.runs.resume import check_config, occupied_by, requested_levels
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from critwin.features.base import Comparison, Feature
     from critwin.models.base import Model
 
-__all__ = ["Prepared", "identity", "prepare", "spec_of", "use_threads"]
+__all__ = ["Prepared", "going_on_with", "identity", "prepare", "spec_of", "use_threads"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,31 @@ def prepare(
     )
     spec_of(prepared)
     return prepared
+
+
+def going_on_with(
+    folder: Path, config: ExperimentFile, **parts: Any
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The run that a folder holds already, and what an experiment file adds to it.
+
+    Args:
+        folder: The run folder; it need not exist.
+        config: The experiment file.
+        **parts: Model, features and comparisons as for :func:`prepare`.
+
+    Returns:
+        The run's ``run.json``, None if the folder is free; and what has grown, one line each.
+
+    Raises:
+        InputError: If something asked for cannot be used at all; that is said before the folder.
+        RunFolderError: If the folder holds something else.
+    """
+    try:
+        info = occupied_by(folder)
+        return info, [] if info is None else check_config(info["config"], config)
+    except InputError:
+        prepare(config, **parts)  # a name that does not exist is the better answer
+        raise
 
 
 def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
