@@ -203,7 +203,7 @@ def _brackets(
 
 def plane_grid(low: Array, high: Array, step: float) -> tuple[torch.Tensor, float]:
     axes = [
-        np.linspace(a, b, int(np.clip((b - a) / step, 60, 160)))
+        np.linspace(a, b, int(np.clip((b - a) / step, 60, 110)))
         for a, b in zip(low, high, strict=True)
     ]
     area = float(np.prod([axis[1] - axis[0] for axis in axes]))
@@ -241,7 +241,7 @@ def plane_image_distance(
     z`` by a Gauss–Hermite rule, and the distance is summed over a grid of x.
     """
     points, area = plane_grid(*_box(m, list(range(m.num_components)), 1.0, 0.0), 0.15)
-    node, weight = np.polynomial.hermite_e.hermegauss(14)
+    node, weight = np.polynomial.hermite_e.hermegauss(12)
     weight = weight / weight.sum()
     large = submixture(m, names_of(m, target))
     cov = alpha**2 * covariance_matrices(m).numpy() + sigma**2 * np.eye(2)

@@ -151,14 +151,15 @@ def test_separation_times_of_a_set() -> None:
 
 @pytest.mark.parametrize("kind", ["diagonal", "isotropic"])
 def test_brackets_are_carried_through(kind: str) -> None:
-    m = random_mixture(kind, is_shared=kind == "diagonal", num=3, dim=3)
+    num = 4 if kind == "diagonal" else 3  # means in a plane have another, dearer bound
+    m = random_mixture(kind, is_shared=kind == "diagonal", num=num, dim=3)
     m = GaussianMixture(
         weights=m.weights, means=5 * m.means, covariances=m.covariances, covariance_kind=kind
     )
     window = distance_window(m, after="0", epsilon=0.15, **FAST)
     assert window.kind == "estimated"
     assert any("limits" in note for note in window.notes)
-    rest = ["1", "2"]
+    rest = list(m.names[1:])
     for edge, level, factor in (
         (window.t_after, 1 - 0.15**2, 1.0),
         (window.t_before, 0.15, 1 - float(m.weights[0])),
@@ -179,8 +180,8 @@ def test_brackets_are_carried_through(kind: str) -> None:
 def test_brackets_of_times_hold_the_exact_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """The exact times of mixtures on a line, against the times of their brackets alone."""
     rng = numpy_stream(0, "bracketed times")
-    for _ in range(4):
-        m = random_line(rng, 4)
+    for _ in range(2):
+        m = random_line(rng, 3)
         exact = separation_times(m, init="0", target=["0", "1"], epsilon=0.2)
         with monkeypatch.context() as patch:
             patch.setattr(_submixtures, "exact", lambda *_: None)
@@ -199,7 +200,7 @@ def test_operational_and_distance_windows_are_ordered() -> None:
     """``t_before <= T_before``, and the operational window inside the other at ``eps W <= 1``."""
     rng = numpy_stream(0, "ordered")
     num_both = 0
-    for _ in range(5):
+    for _ in range(3):
         m = GaussianMixture(
             weights=rng.dirichlet(np.full(3, 30.0)),
             means=np.array([-130.0, -122.0, 125.0]) + rng.normal(size=3),
@@ -208,13 +209,13 @@ def test_operational_and_distance_windows_are_ordered() -> None:
         pair = {"after": "0", "before": ["0", "1"], "epsilon": 0.1}
         distance = distance_window(m, **pair)
         table = partial(exact_transitions, m)
-        operational = exact_window(table, criterion="operational", num_scan=120, **pair)
+        operational = exact_window(table, criterion="operational", num_scan=60, **pair)
         if operational.t_before.t.value is None or distance.t_before.t.value is None:
             continue
         num_both += 1
         assert operational.t_before.t.value <= distance.t_before.t.value + 1e-9
         assert operational.t_after.t.value >= distance.t_after.t.value - 1e-9
-    assert num_both >= 4
+    assert num_both >= 2
 
 
 # --- answers that are not a number --------------------------------------------------------------
@@ -277,7 +278,7 @@ def test_a_tiny_epsilon_is_said_to_be_rough() -> None:
 
 
 def test_an_uncertain_existence_is_said() -> None:
-    m = random_mixture("diagonal", is_shared=False, num=4, dim=3)
+    m = random_mixture("diagonal", is_shared=False, num=3, dim=2)
     window = distance_window(m, after="0", before=["0", "1"], epsilon=0.3, precision="bracket")
     edge = window.t_after.t
     assert edge.value is not None or "not certain" in edge.reason or "no level" in edge.reason

@@ -237,7 +237,7 @@ def test_brackets_hold_the_truth_on_a_line() -> None:
     """Mixtures whose distance is a quadrature, bracketed as if it were not."""
     rng = numpy_stream(0, "brackets")
     widths = []
-    for _ in range(25):
+    for _ in range(15):
         num = int(rng.integers(3, 6))
         m = GaussianMixture(
             weights=rng.dirichlet(np.ones(num)),
@@ -320,7 +320,7 @@ def test_a_pair_on_a_line_is_the_closed_form() -> None:
 def test_leak_brackets_the_separation() -> None:
     """``1 - leak/(1-w(S)) <= TV(p^S, p^rest) <= 1 - leak/max(1, W)``."""
     rng = numpy_stream(0, "leak")
-    for _ in range(20):
+    for _ in range(8):
         num = int(rng.integers(2, 5))
         m = GaussianMixture(
             weights=rng.dirichlet(np.ones(num)),
@@ -364,6 +364,25 @@ def test_a_bracket_alone_samples_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert curve.estimate_how == "middle of the bracket"
     np.testing.assert_allclose(curve.estimate + curve.stderr, curve.upper)
     assert not curve.is_exact
+
+
+def test_bounds_that_do_not_apply_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many dimensions for pooled matrices; weights too unequal for the plane's quadrature."""
+    m = random_mixture("full", is_shared=False, num=3, dim=3)
+    full = total_variation(m, "0", ["1", "2"], at(0.2, 1), precision="bracket")
+    monkeypatch.setattr(_submixtures, "_MAX_DENSE", 2)
+    less = total_variation(m, "0", ["1", "2"], at(0.2, 1), precision="bracket")
+    assert less.lower_how.startswith("overlaps")
+    assert np.all(less.lower <= full.lower)
+    plane = random_mixture("full", is_shared=True, num=3, dim=3)
+    full = total_variation(plane, "0", ["1", "2"], at(0.2, 1), precision="bracket")
+
+    def refused(*_: object, **__: object) -> None:
+        raise InputError("the quadrature does not converge")
+
+    monkeypatch.setattr(_submixtures, "exact_transitions", refused)
+    less = total_variation(plane, "0", ["1", "2"], at(0.2, 1), precision="bracket")
+    assert np.all((less.lower <= full.lower) & (full.upper <= less.upper))
 
 
 def test_large_mixtures_of_points_use_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:

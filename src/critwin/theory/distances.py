@@ -55,6 +55,8 @@ Precision = Literal["estimate", "bracket"]
 class DistanceCurve:
     """A total variation distance level by level, bracketed on both sides.
 
+    Bounds are certified up to the error of their quadratures, below 1e-9.
+
     Attributes:
         logsnr: Levels, shape ``(L,)``.
         lower: Certified lower bounds, in [0, 1], shape ``(L,)``.
