@@ -44,6 +44,7 @@ _CELLS = np.linspace(-1.0, 1.0, 33)
 _CELL_VALUES = np.polynomial.legendre.legvander(_CELLS, NUM - 1) @ TO_COEFFICIENTS
 _CELL_INTEGRALS = integral_rows(_CELLS) @ TO_COEFFICIENTS
 _TINY = 1e-300
+_SECANTS = 7
 
 
 class LineTable(NamedTuple):
@@ -114,13 +115,17 @@ def absolute_integrals(values: Array) -> Array:
     if len(row):
         coefficients = TO_COEFFICIENTS @ flat[row].T
         low, high = _CELLS[column], _CELLS[column + 1]
-        sign = np.sign(cell[row, column])
-        for _ in range(40):
-            middle = 0.5 * (low + high)
-            value, _ = value_and_primitive(coefficients, middle)
-            is_left = sign * value > 0
-            low, high = np.where(is_left, middle, low), np.where(is_left, high, middle)
-        _, at_root = value_and_primitive(coefficients, 0.5 * (low + high))
+        f_low, f_high = cell[row, column], cell[row, column + 1]
+        for _ in range(_SECANTS):  # the Illinois rule; the integral is flat at the root
+            root = (low * f_high - high * f_low) / (f_high - f_low)
+            value, at_root = value_and_primitive(coefficients, root)
+            is_low = value * f_low > 0
+            low, high = np.where(is_low, root, low), np.where(is_low, high, root)
+            f_low = np.where(is_low, value, 0.5 * f_low)
+            f_high = np.where(is_low, 0.5 * f_high, value)
+            is_zero = value == 0
+            f_low, f_high = np.where(is_zero, 1.0, f_low), np.where(is_zero, 0.0, f_high)
+            high = np.where(is_zero, root, high)
         start, stop = primitive[row, column], primitive[row, column + 1]
         extra = np.abs(at_root - start) + np.abs(stop - at_root) - np.abs(stop - start)
         result += np.bincount(row, extra, minlength=len(flat))
