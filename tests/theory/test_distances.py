@@ -14,6 +14,7 @@ from critwin.levels import alpha_sigma, logsnr_of_ou_time
 from critwin.quantities import leak
 from critwin.streams import numpy_stream
 from critwin.theory import _brackets, _submixtures
+from critwin.theory._gaussian_tv import scalar_overlap
 from critwin.theory._pairs import Noised
 from critwin.theory._sides import split
 from critwin.theory._signed_laws import line_tv, radial_tv
@@ -70,18 +71,21 @@ def test_two_gaussians_of_unequal_spread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "expected"),
+    ("a", "b", "printed", "expected"),  # expected: distribution functions at roots, mpmath
     [
-        (["0"], ["1"], 0.347726641796),
-        (["0"], ["0", "1"], 0.149025703627),
-        (["0", "1"], ["2", "3"], 0.830644980250),
+        (["0"], ["1"], 0.347726641796, 0.3477266418081273),
+        (["0"], ["0", "1"], 0.149025703627, 0.1490257036320546),
+        (["0", "1"], ["2", "3"], 0.830644980250, 0.8306449802808998),
     ],
 )
-def test_four_components_on_a_line(a: list[str], b: list[str], expected: float) -> None:
+def test_four_components_on_a_line(
+    a: list[str], b: list[str], printed: float, expected: float
+) -> None:
     curve = total_variation(FOUR, a, b, at(1.5))
     assert curve.is_exact
-    # the table was made by a quadrature of kinked integrands, good to about 1e-10
-    assert curve.estimate[0] == pytest.approx(expected, abs=1e-10)
+    assert curve.estimate[0] == pytest.approx(expected, abs=2e-15)
+    # the printed ones came from a quadrature of kinked integrands, good to about 1e-10
+    assert curve.estimate[0] == pytest.approx(printed, abs=1e-10)
     assert curve.t[0] == pytest.approx(1.5)
     assert curve.stderr[0] == 0
 
@@ -315,6 +319,11 @@ def test_equal_means_by_the_radius() -> None:
 def test_a_pair_on_a_line_is_the_closed_form() -> None:
     value = line_tv(np.array([[0.0, 2.0]]), np.ones((1, 2)), np.array([1.0, -1.0]))
     assert value[0] == pytest.approx(2 * stats.norm.cdf(1) - 1, abs=1e-13)
+    rng = numpy_stream(0, "pairs on a line")
+    mean, sd = 5 * rng.normal(size=(200, 2)), np.exp(rng.normal(size=(200, 2)))
+    ratio, offset = (sd[:, 0] / sd[:, 1]) ** 2, (mean[:, 0] - mean[:, 1]) / sd[:, 1]
+    expected = 1 - scalar_overlap(ratio, offset, np.zeros(200), np.zeros(200))
+    np.testing.assert_allclose(line_tv(mean, sd, np.array([1.0, -1.0])), expected, atol=1e-14)
 
 
 def test_leak_brackets_the_separation() -> None:

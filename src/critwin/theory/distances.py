@@ -6,8 +6,8 @@ two sets whose difference leaves                total variation by              
 one component on each side, equal covariances   ``2 Phi(k) - 1``                  rounding
 one on each side, D = 1                         roots of a quadratic              rounding
 one on each side, any D                         inversion along a contour         ``<= 1e-8``
-several; D = 1, or equal covariances and line   quadrature                        ``<= 1e-10``
-several; equal means, isotropic                 quadrature in the radius          ``<= 1e-10``
+several; D = 1, or equal covariances and line   quadrature between roots          ``<= 1e-12``
+several; equal means, isotropic                 quadrature in the radius          ``<= 1e-12``
 anything else                                   certified bracket and estimate    stderr
 ==============================================  ================================  ==============
 
