@@ -8,13 +8,62 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import metadata
 from typing import Any
 
 from critwin.errors import InputError
 
-__all__ = ["check_options", "entry_point", "listing"]
+__all__ = ["Option", "check_options", "entry_point", "listing", "options_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """An option of a model or a feature.
+
+    Attributes:
+        default: What it is unless given, as plain values.
+        is_needed: Whether it must be given; then there is no default.
+    """
+
+    default: Any = None
+    is_needed: bool = False
+
+    def __str__(self) -> str:
+        """The default as TOML would have it; in words where TOML has no such value."""
+        if self.is_needed:
+            return "(needed)"
+        if self.default is None:
+            return "(none)"
+        return _toml(self.default)
+
+
+def options_of(factory: Callable[..., Any], *, hidden: Sequence[str] = ()) -> dict[str, Option]:
+    """Options that a factory takes, with their defaults, from its signature.
+
+    Args:
+        factory: What takes the options.
+        hidden: Parameters that are not options.
+
+    Returns:
+        Name -> option.
+    """
+    made = {
+        field.name: field.default_factory()
+        for field in (fields(factory) if is_dataclass(factory) else ())
+        if field.default_factory is not MISSING
+    }
+    starred = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        name: Option(
+            default=_plain(made.get(name, parameter.default)),
+            is_needed=parameter.default is parameter.empty,
+        )
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if name not in hidden and parameter.kind not in starred
+    }
 
 
 def listing(group: str, builtins: Mapping[str, str]) -> dict[str, str]:
@@ -123,3 +172,20 @@ def check_options(
             and parameter not in options
         ):
             raise InputError(f"{kind} {name!r} needs the option {parameter!r}")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """A default as JSON has it."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is inspect.Parameter.empty:
+        return None
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

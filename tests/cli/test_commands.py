@@ -18,7 +18,9 @@ from critwin.cli import main
 from critwin.cli._app import COMMANDS, make_app
 from critwin.cli._progress import duration, plain_progress
 from critwin.experiments.measuring import Progress
+from critwin.features.registry import load_feature
 from critwin.levels import ou_time
+from critwin.models.registry import load_model
 from critwin.runs.config import parse_config
 from critwin.runs.folder import open_run
 from toy_models import ToyPoints
@@ -278,6 +280,33 @@ def test_models_and_features_are_listed(run: Run) -> None:
     assert set(json.loads(run("features", "--json")[1])["features"]) >= {"ground", "component"}
     assert run("models")[1].splitlines()[0].startswith("digits")
     assert "entry points" in run("features")[1]
+
+
+def test_options_are_listed_with_their_defaults(run: Run) -> None:
+    models = json.loads(run("models", "--json")[1])["options"]
+    assert models["mixture"]["steps"] == {"default": 128, "is_needed": False}
+    assert models["mixture"]["file"] == {"default": None, "is_needed": False}
+    assert "name" not in models["mixture"]
+    features = json.loads(run("features", "--json")[1])["options"]
+    assert features["classifier"]["file"] == {"default": None, "is_needed": True}
+    assert features["ground"]["border"]["default"] == 2
+    assert set(features["ground"]["grounds"]["default"]) == {"dark", "light"}
+    assert "model" not in features["component"]
+    for own in features.values():
+        assert "called" in own
+    out = run("features")[1]
+    assert "\n  file           (needed)\n" in out
+    assert "  grounds        { dark = 0.25, light = 0.55 }\n" in out
+    assert run("models")[1].count("steps") >= 1
+    assert "model.file=mixture.toml" in " ".join(run("init", "--help")[1].split())
+
+
+def test_every_listed_option_is_accepted(run: Run) -> None:
+    for name, own in json.loads(run("features", "--json")[1])["options"].items():
+        if name == "classifier":
+            continue
+        given = {k: v["default"] for k, v in own.items() if v["default"] is not None}
+        assert load_feature(name, model=load_model("mixture", file="mixture.toml"), **given)
 
 
 def test_doctor_is_content(run: Run, tmp_path: Path) -> None:

@@ -13,12 +13,24 @@ def features(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the features that can be named under [[feature]] of an experiment file."""
+    from dataclasses import asdict
+
     from critwin.cli._output import print_json, say, table
-    from critwin.features.registry import GROUP, list_features
+    from critwin.features.registry import GROUP, feature_options, list_features
 
     known = dict(list_features())
+    options = feature_options()
     if as_json:
-        print_json({"features": known})
+        listed = {
+            name: {key: asdict(option) for key, option in own.items()}
+            for name, own in options.items()
+        }
+        print_json({"features": known, "options": listed})
         return
-    say(table([(name, line) for name, line in known.items()]))
+    for name, line in known.items():
+        say(f"{name}: {line}")
+        rows = [(key, str(option)) for key, option in options.get(name, {}).items()]
+        if rows:
+            say(table(rows, indent="  "))
+    say("Options stand beside the name under [[feature]], or after --set of critwin init.")
     say(f"Packages add features by entry points of the group {GROUP!r}.")

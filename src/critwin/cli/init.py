@@ -53,7 +53,9 @@ def init(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Option of the model or a feature: model.KEY=VALUE, NAME.KEY=VALUE."
+            "--set",
+            help="Option of the model or a feature, e.g. model.file=mixture.toml or "
+            "ink.min_contrast=0.2; critwin models and critwin features list them.",
         ),
     ] = None,
     check: Annotated[

@@ -17,9 +17,9 @@ from typing import Any
 from critwin.errors import InputError
 from critwin.features.base import Feature, check_feature
 from critwin.features.pixels import GroundFeature, InkFeature
-from critwin.plugins import check_options, entry_point, listing
+from critwin.plugins import Option, check_options, entry_point, listing, options_of
 
-__all__ = ["GROUP", "list_features", "load_feature"]
+__all__ = ["GROUP", "feature_options", "list_features", "load_feature"]
 
 GROUP = "critwin.features"
 
@@ -70,6 +70,20 @@ def list_features() -> dict[str, str]:
         Name -> description; plugins are not imported, they show where they come from.
     """
     return listing(GROUP, {name: line for name, (_, line) in _BUILTINS.items()})
+
+
+def feature_options() -> dict[str, dict[str, Option]]:
+    """Options of the built-in features, as ``[[feature]]`` of an experiment file takes them.
+
+    Returns:
+        Name of the feature -> name of the option -> option; ``called`` names the feature in
+        records. Features of other packages are left out: listing them must not run their code.
+    """
+    found = {}
+    for name, (factory, _) in _BUILTINS.items():
+        own = options_of(factory, hidden=("model", "name"))
+        found[name] = {**own, "called": options_of(factory)["name"]}
+    return found
 
 
 def _component(

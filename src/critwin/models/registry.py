@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from critwin.errors import InputError
 from critwin.models.base import Model, check_model
-from critwin.plugins import check_options, entry_point, listing
+from critwin.plugins import Option, check_options, entry_point, listing, options_of
 
 if TYPE_CHECKING:
     from critwin.models.mixture import MixtureModel
 
-__all__ = ["GROUP", "list_models", "load_model"]
+__all__ = ["GROUP", "list_models", "load_model", "model_options"]
 
 GROUP = "critwin.models"
 
@@ -42,12 +42,10 @@ def load_model(model: str | Model, **options: Any) -> Model:
             raise InputError("options for a model that is made already", got=", ".join(options))
         return check_model(model)
     factory = (
-        _BUILTINS[model][0]
+        _builtin(model)
         if model in _BUILTINS
         else entry_point(GROUP, "model", model, list(list_models()))
     )
-    if model == "digits":  # its factory is imported only now
-        factory = factory()
     check_options("model", model, factory, options)
     return check_model(factory(**options))
 
@@ -59,6 +57,21 @@ def list_models() -> dict[str, str]:
         Name -> description; plugins are not imported, they show where they come from.
     """
     return listing(GROUP, {name: line for name, (_, line) in _BUILTINS.items()})
+
+
+def model_options() -> dict[str, dict[str, Option]]:
+    """Options of the built-in models, as ``[model]`` of an experiment file takes them.
+
+    Returns:
+        Name of the model -> name of the option -> option. Models of other packages are left out:
+        listing them must not run their code.
+    """
+    return {name: options_of(_builtin(name), hidden=("name",)) for name in _BUILTINS}
+
+
+def _builtin(name: str) -> Callable[..., Any]:
+    factory = _BUILTINS[name][0]
+    return factory() if name == "digits" else factory  # its factory is imported only now
 
 
 def _digits() -> Callable[..., Model]:
