@@ -179,7 +179,7 @@ def _proportion_curve(
     if lacking:
         raise TooFewSourcesError(
             f"too few sources for feature {tr.feature!r}: none of some labels at some level",
-            got="no source labelled " + ", ".join(lacking),
+            got=_what_lacks(tr, lacking),
             next_step="measure more sources, merge labels, or leave the level out",
         )
     label_of, vote, total, share_read = _reading(tr, hit)
@@ -205,6 +205,17 @@ def _proportion_curve(
         num_replicates=total.astype(np.float64),
         degrees=float(max(np.maximum(number[used] - 1, 0).sum(axis=0).min(), 1.0)),
     )
+
+
+def _what_lacks(tr: Transitions, lacking: list[str]) -> str:
+    """Which labels have no source; which levels have no result, where no label is to blame."""
+    assert tr.source_before is not None
+    carried = [tr.before[i] for i in np.unique(tr.source_before[tr.source_before >= 0])]
+    if carried != lacking:
+        return "no source labelled " + ", ".join(lacking)
+    where = tr.t[np.isnan(tr.probs[:, tr.before.index(lacking[0])]).any(axis=1)]
+    shown = ", ".join(f"{t:.3g}" for t in where[:3]) + (", …" if len(where) > 3 else "")
+    return f"no result at t = {shown}"
 
 
 def _reading(

@@ -11,12 +11,13 @@ import pytest
 
 import critwin
 from critwin.cli import main
+from critwin.cli._output import printable, table
 from critwin.cli._source import WORDS
 from critwin.errors import InputError
 from critwin.levels import ou_time
 from critwin.storage import save_records, save_transitions
 from critwin.tables import read_table
-from critwin.transitions import require_weights
+from critwin.transitions import from_counts, require_weights
 from foreign import LEVELS, columns, csv, exact, kept_csv
 from runs_help import start
 
@@ -262,6 +263,69 @@ def test_every_mistake_is_one_line_and_exit_code_2(
         assert message in err
         assert len(err.splitlines()) == 1
         assert "Traceback" not in err
+
+
+def test_a_reason_is_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"source": ["a", "a"], "t": [0.5, 1.5], "before": "x", "after": ["x", "y"], "weight": 1}
+    prior = ("--prior", "x=.5", "--prior", "y=.5")
+    code, out, _ = run(capsys, "windows", csv(tmp_path / "one.csv", one), *prior)
+    assert code == 0
+    assert out.count("too few sources") == 1
+    assert "label: start, midpoint, end: too few sources" in out
+    few = {"source": ["a", "a"], "t": [0.5, 1.5], "before": "x", "after": ["x", "y"]}
+    out = run(capsys, "windows", csv(tmp_path / "few.csv", few), "--chance", "0.5")[1]
+    assert "label: start, midpoint, end: no limits: too few sources: every level" in out
+    assert out.count("too few sources") == 1
+    lines = out.splitlines()
+    assert len(lines) == len(set(lines))
+
+
+def test_a_level_without_results_is_named_where_there_are_no_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = np.zeros((1, 2, 2), dtype=np.int64)
+    counts[0, 0, 0] = 1
+    bare = from_counts(
+        counts, [0], logsnr=LEVELS[:2], before=("kept", "lost"), after=("kept", "lost"),
+        weights=[1.0, 0.0],
+    )  # fmt: skip
+    out = run(capsys, "windows", save_transitions(bare, tmp_path / "x.nc"), "--chance", ".5")[1]
+    assert "no result at t = " in out
+    assert "labelled kept" not in out
+
+
+def test_a_narrow_terminal_gets_a_block_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = csv(tmp_path / "table.csv", columns())
+    wide = run(capsys, "windows", path)[1]
+    monkeypatch.setenv("COLUMNS", "40")
+    assert run(capsys, "windows", path)[1] == wide  # a pipe or a file
+    monkeypatch.setattr("critwin.cli._output.sys.stdout.isatty", lambda: True)
+    lines = run(capsys, "windows", path)[1].splitlines()
+    assert lines[1] == "feature: label"
+    assert lines[2].startswith("midpoint t: 0.")
+    assert lines[7] == "a window?: yes"
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run(capsys, "windows", path)[1] == wide
+
+
+def test_text_that_turns_the_reading_direction_is_shown_as_its_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for char in "\u202e\u2066\u200b\ue000\x9b":
+        data = columns()
+        data["after"] = [f"{value}{char}" for value in data["after"]]
+        data["before"] = [f"{value}{char}" for value in data["before"]]
+        path = csv(tmp_path / "table.csv", data)
+        for args in (("--after", "q"), ("--feature", f"x{char}"), ("--prior", f"q{char}=1")):
+            code, out, err = run(capsys, "windows", path, *args)
+            assert (code, out) == (2, "")
+            assert char not in err
+            assert err.count("\n") == 1
+            assert repr(char)[1:-1] in err
+    assert table([("a\nb", "c")]) == "a\\nb  c"
+    assert printable("\udc80") == "\\udc80"
 
 
 def test_names_from_the_table_cannot_command_the_terminal(

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["interactive", "note", "plain", "print_json", "printable", "say", "table"]
+__all__ = [
+    "interactive",
+    "note",
+    "plain",
+    "print_json",
+    "printable",
+    "say",
+    "table",
+    "terminal_width",
+]
 
 
 def printable(text: str) -> str:
@@ -59,25 +69,40 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def table(rows: Sequence[tuple[str, ...]], *, indent: str = "") -> str:
-    """Rows as aligned columns.
+def table(rows: Sequence[tuple[str, ...]], *, indent: str = "", width: int | None = None) -> str:
+    """Rows as aligned columns, or as blocks of lines where the terminal is too narrow for them.
 
     Args:
         rows: Cells; all rows equally long.
         indent: In front of each row.
+        width: Columns of the terminal, if the first row holds the titles and the table may become
+            a block ``title: cell`` for each row; None: always columns.
 
     Returns:
         Lines of text.
     """
     if not rows:
         return ""
-    widths = [max(len(printable(row[i])) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        (
-            indent + "  ".join(printable(c).ljust(w) for c, w in zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    cells = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        (indent + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True))).rstrip()
+        for row in cells
+    ]
+    if width is None or max(len(line) for line in lines) <= width:
+        return "\n".join(lines)
+    titles = [title.strip() for title in cells[0]]
+    return "\n\n".join(
+        "\n".join(f"{indent}{t}: {c.strip()}" for t, c in zip(titles, row, strict=True))
+        for row in cells[1:]
     )
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that standard output goes to; None for a file or a pipe."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def interactive() -> bool:

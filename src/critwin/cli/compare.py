@@ -42,7 +42,7 @@ def compare(
     """Say whether features are decided at different noise in two runs, paired by source."""
     from typing import Any
 
-    from critwin.cli._output import print_json, say, table
+    from critwin.cli._output import print_json, say, table, terminal_width
     from critwin.cli._source import in_options, label_set, open_source, pairs, shares
     from critwin.cli.windows import edge_cell
     from critwin.errors import InputError
@@ -106,7 +106,7 @@ def compare(
             )
             for name in names
         ]
-    say(table(rows))
+    say(table(rows, width=terminal_width()))
     shared = max(d.num_shared for d in differences.values())
     if shared:
         say(f"{shared} sources are in both: differences are paired by source.")

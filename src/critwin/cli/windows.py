@@ -96,7 +96,7 @@ def windows(
 
 
 def _lines(found: Overview) -> list[str]:
-    from critwin.cli._output import table
+    from critwin.cli._output import table, terminal_width
 
     lines = []
     if found.windows:
@@ -113,7 +113,7 @@ def _lines(found: Overview) -> list[str]:
             edges = [edge_cell(getattr(window, edge), "t") for edge in names]
             edges += [edge_cell(getattr(window, edge), "logsnr") for edge in logs]
             rows.append((name, *edges, _answer(window.test)))
-        lines.append(table(rows))
+        lines.append(table(rows, width=terminal_width()))
         confidence = next(iter(found.windows.values())).confidence
         if confidence is not None:
             lines.append(f"[low, high]: {confidence:.0%} intervals, clustered by source.")
@@ -135,7 +135,7 @@ def _lines(found: Overview) -> list[str]:
                     curve.t, curve.logsnr, curve.value, curve.low, curve.high, strict=True
                 )
             ]
-            lines.append(table(cells))
+            lines.append(table(cells, width=terminal_width()))
     return lines
 
 
@@ -172,17 +172,21 @@ def _answer(test: WindowTest | None) -> str:
 
 def _remarks(window: CriticalWindow) -> list[str]:
     """What is missing and why, what the test says, and the notes."""
-    out = []
+    missing: dict[tuple[str, str], list[str]] = {}
     for name in ("start", "midpoint", "end", "t_after", "t_before", "t_leak"):
         edge: Edge | None = getattr(window, name)
         if edge is None:
             continue
+        low, high = edge.t.low_reason, edge.t.high_reason
+        found = [("no lower limit: ", low), ("no upper limit: ", high)]
         if edge.t.reason is not None:
-            out.append(f"{name}: {edge.t.reason}")
-            continue
-        for side, why in (("lower", edge.t.low_reason), ("upper", edge.t.high_reason)):
+            found = [("", edge.t.reason)]
+        elif low == high:
+            found = [("no limits: ", low)]
+        for what, why in found:
             if why is not None:
-                out.append(f"{name}: no {side} limit: {why}")
+                missing.setdefault((what, why), []).append(name)
+    out = [f"{', '.join(names)}: {what}{why}" for (what, why), names in missing.items()]
     if window.test is not None and window.test.reason is not None:
         out.append(window.test.reason)
-    return out + list(window.notes)
+    return list(dict.fromkeys([*out, *window.notes]))  # each once
