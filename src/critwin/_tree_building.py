@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 _FEW = 5  # sources of a label
 # Counts: the eps a set needs may exceed the tolerance by the standard error of one level, but it
-# must stay below this. Sets that are no nodes need more: three equidistant labels .4 or above.
-_MOST_ALLOWED = 0.25
+# must stay below this. Sets that are no nodes need more: .4 or above where labels are equidistant,
+# .29 for neighbours in a long chain of equally spaced labels.
+_MOST_ALLOWED = 0.22
 _FINE = 8  # points between two levels at which eps is minimised
 
 

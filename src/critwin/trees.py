@@ -53,7 +53,7 @@ def transitions_tree(
 
     In a computed table rows are compared by total variation, all pairs of a node. In a counted one
     they are compared by the contrast of the parts that were merged, with a falling fit over the
-    levels, and a set may miss eps by the standard error of one level (never beyond .25: sets that
+    levels, and a set may miss eps by the standard error of one level (never beyond .22: sets that
     are no nodes miss it by more). Intervals of the ends invert tests, as those of windows do.
 
     What is certified: in an exact table of posterior draws, both conditions, from the table alone.

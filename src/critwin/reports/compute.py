@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["collect"]
 
 _MANY_LABELS = 12  # labels whose curves are drawn; the CSV has as many
-_TREE_LABELS = range(3, 31)  # numbers of labels of which a tree is drawn
+_TREE_LABELS = range(3, 21)  # numbers of labels of which a tree is drawn
 _TREE_RESAMPLES = 50
 
 
