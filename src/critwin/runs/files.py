@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.sha256"
-_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
