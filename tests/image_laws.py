@@ -291,7 +291,8 @@ def space_violations(*, num: int, seed: int) -> dict:
         value, stderr = _monte_carlo(m, init, target, logsnr[0], rng, count)
         slack = 5.5 * stderr + 1 / count
         found["brackets"] += bool(not curve.lower[0] - slack <= value <= curve.upper[0] + slack)
-        widths.append(float(curve.upper[0] - curve.lower[0]))
+        if not curve.is_exact:
+            widths.append(float(curve.upper[0] - curve.lower[0]))
     return {"num": num, "violations": found, "median_bracket_width": _median(widths)}
 
 
