@@ -1,4 +1,4 @@
-"""Every number of the theory to its printed digits; the digits of the data set by the benchmark."""
+"""Every number of the theory to its printed digits; those of the digits by the benchmark."""
 
 from __future__ import annotations
 

@@ -73,8 +73,10 @@ If a source may not recognise itself: {predicted_alone}.
 
 {sampler}. Intervals are exact binomial, 95 %.
 
-- The condition is read from {accuracy} of {num} images; by digit: {by_digit}.
-- Ink given the digit: largest error of the 30 entries {max_error:.1f} points, root mean square
+- The condition is read from {accuracy} of {num} images (wanted: 95 %, {goal}); by digit:
+  {by_digit}.
+- Ink given the digit: largest error of the 30 entries {max_error:.1f} points (wanted: at most 5),
+  root mean square
   {rms:.1f} points where counting {per_digit} images a digit alone gives {rms_counting:.1f}
   (largest standard error of an entry {largest_stderr:.1f} points). Beyond counting:
   {rms_beyond:.1f} points. Chi-square {chi2:.1f} on 20 degrees of freedom, p = {chi2_p:.2g}.
@@ -264,6 +266,7 @@ def card(
         notes="".join(f"- {note}\n" for note in training["notes"]),
         sampler=evaluation["sampler"][0].upper() + evaluation["sampler"][1:],
         accuracy=_share(cond["digit_accuracy"]),
+        goal="reached" if cond["digit_accuracy"]["value"] >= 0.95 else "**missed**",
         num=cond["digit_accuracy"]["of"],
         by_digit=", ".join(
             f"{d}: {share:.1%}" for d, share in enumerate(cond["digit_accuracy_by_digit"])
