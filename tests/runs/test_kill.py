@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,16 @@ def test_killed_at_two_hundred_random_moments(ask: Ask, tmp_path: Path) -> None:
 
 
 def _kill_and_compare(ask: Ask, tmp_path: Path, *, num_kills: int, seed: int = 0) -> None:
+    begun = time.perf_counter()
     assert ask(tmp_path / "whole")["status"] == 0
     seconds = sum(entry["seconds"] for entry in open_run(tmp_path / "whole").timings())
+    starting = max(0.0, time.perf_counter() - begun - seconds)  # before the first unit
     rng = np.random.Generator(np.random.Philox(seed))
     killed, done = 0, 0
     for _ in range(4 * num_kills):
         if killed == num_kills:
             break
-        after = float(rng.uniform(0.0, 2.0 * seconds / num_kills)) + 0.01
+        after = float(rng.uniform(0.0, min(starting, 0.5) + 3.0 * seconds / num_kills)) + 0.01
         answer = ask(tmp_path / "killed", kill_after=after)
         if answer["status"] == 0:  # it was faster than that: kill a new one
             for path in (tmp_path / "killed").iterdir():

@@ -33,6 +33,7 @@ _STEP = 0.1
 _END = 25.0
 _MAX_DIM = 512
 _NEWTON = 30
+_MOST_STEPS = 20_000
 _FINEST = 1e-13
 _JUMP = 0.25  # of the smallest noised standard deviation
 _MARGINAL = 1e-7
@@ -115,7 +116,8 @@ def symmetry_breaking(law: GaussianMixture | ArrayLike) -> SymmetryBreaking:
     """Where the fixed point that comes from pure noise loses stability.
 
     Args:
-        law: A mixture: the fixed point is followed numerically. Or points of shape ``(N, D)``,
+        law: A mixture: the fixed point is followed numerically, with the mean of the law as the
+            origin. Or points of shape ``(N, D)``,
             equally weighted, centred and of equal norm: the closed form.
 
     Returns:
@@ -138,7 +140,9 @@ def symmetry_breaking(law: GaussianMixture | ArrayLike) -> SymmetryBreaking:
     if here is None or here.stability >= 0:
         raise AssertionError("no stable fixed point in pure noise")  # it is at the origin
     slope = np.zeros_like(here.x)
-    while level < _END:
+    for _ in range(_MOST_STEPS):
+        if level >= _END:
+            return _none(_FOLD, is_closed_form=False)
         ahead = drift.fixed_point(level + step, here.x + step * slope)
         limit = _JUMP * drift.length(level + step)
         is_near = (
@@ -162,7 +166,7 @@ def symmetry_breaking(law: GaussianMixture | ArrayLike) -> SymmetryBreaking:
                 is_closed_form=False,
                 note="the fixed point was followed from pure noise",
             )
-    return _none(_FOLD, is_closed_form=False)
+    return _none("the fixed point could not be followed through", is_closed_form=False)
 
 
 class _Point(NamedTuple):
@@ -176,7 +180,8 @@ class _Drift:
     def __init__(self, m: GaussianMixture) -> None:
         self.log_weights = np.log(m.weights.numpy())
         self.dim = m.dim
-        means, num = m.means.numpy(), m.num_components
+        num = m.num_components
+        means = m.means.numpy() - (m.weights @ m.means).numpy()  # where the origin is says nothing
         if m.kind == "isotropic":  # everything happens in the span of the means
             left, singular, _ = np.linalg.svd(means, full_matrices=False)
             rank = max(1, int((singular > 1e-12 * max(singular[0], 1e-300)).sum()))
