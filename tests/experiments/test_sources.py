@@ -91,10 +91,30 @@ def test_images_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read image 'bad\.png'"):
         clean_samples(ToyImages(), sources, seed=0, batch_size=2)
     _write(tmp_path / "bad.png", 9, size=(5, 4))
+    sources = plan_images(1, tmp_path, seed=0, fit="exact")
     with pytest.raises(InputError, match=r"got 5 x 4 pixels; wanted 4 x 4"):
         clean_samples(ToyImages(), sources, seed=0, batch_size=2)
     with pytest.raises(InputError, match="cannot take images"):
         clean_samples(ToyPoints(), sources, seed=0, batch_size=2)
+
+
+def test_captions_are_the_conditions_of_images(tmp_path: Path) -> None:
+    for name, level in (("a", 10), ("b", 250), ("c", 128)):
+        _write(tmp_path / f"{name}.png", level, size=(9, 6))
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text,member\na.png,left,yes\nb.png,right,no\nc.png,,no\n"
+    )
+    sources = plan_images(3, tmp_path, seed=0)
+    assert {s.name: s.condition for s in sources} == {
+        "f:a.png": "left",
+        "f:b.png": "right",
+        "f:c.png": None,
+    }
+    clean, planted = clean_samples(ToyImages(), sources, seed=0, batch_size=4)
+    for source, row, truth in zip(sources, clean, planted, strict=True):
+        level = {"a": 10, "b": 250, "c": 128}[source.name[2]]
+        assert row[0].item() == pytest.approx((level / 255 - 0.5) / 0.05, abs=1e-4)
+        assert truth == {"member": "yes" if source.name == "f:a.png" else "no"}
 
 
 def test_strata_are_dealt_in_turn_and_prefixes_stay() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._images import image_files, read_image
 from critwin.errors import InputError
 from critwin.streams import numpy_stream, seed_of
 
@@ -36,8 +37,6 @@ __all__ = [
     "plan_images",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -47,9 +46,12 @@ class Source:
         name: Its name; part of the key of its units.
         index: Its position in the plan.
         kind: ``"generated"``, ``"dataset"``, ``"images"`` or ``"given"``.
-        condition: Condition under which it is generated; None is unconditional.
+        condition: Condition under which it is generated, or the caption of an image; None is
+            unconditional.
         item: Index into the data set or the given samples.
         path: File of an image.
+        fit: How the image is brought to the model's size, see :mod:`critwin._images`.
+        facts: What else the metadata of a folder say about an image, name and value.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Source:
     condition: str | None = None
     item: int = -1
     path: str | None = None
+    fit: str = "crop"
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -144,29 +148,28 @@ def _rank_within(strata: NDArray[np.str_]) -> NDArray[np.int64]:
     return rank
 
 
-def plan_images(count: int, folder: str | Path, seed: int) -> list[Source]:
+def plan_images(
+    count: int, folder: str | Path, seed: int, *, fit: str | None = None
+) -> list[Source]:
     """Images of a folder (PNG, JPEG), in an order fixed by the seed and their names.
 
     Args:
         count: Number of sources, at least 1.
-        folder: The folder; files in folders below it are not read.
+        folder: The folder. Its ``metadata.csv`` or ``metadata.jsonl`` gives the sources their
+            conditions (``text`` or ``caption``) and their planted truth (other columns); files in
+            folders below it are read only if the metadata name them.
         seed: Seed of the run.
+        fit: How images are brought to the model's size: ``"crop"`` (None is the same),
+            ``"stretch"`` or ``"exact"``.
 
     Returns:
         Sources named after their files. A file that is added later moves no other one's stream.
 
     Raises:
-        InputError: If the folder cannot be read, or has too few images.
+        InputError: If the folder or its metadata cannot be read, or it has too few images.
     """
     _check_count(count)
-    try:
-        files = [f for f in Path(folder).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES]
-    except OSError as error:
-        raise InputError(
-            "cannot read the folder of images",
-            got=f"{folder} ({error.strerror})",
-            wanted="a folder with PNG or JPEG files",
-        ) from error
+    files = image_files(folder)
     if len(files) < count:
         raise InputError(
             "more sources than images in the folder",
@@ -175,7 +178,15 @@ def plan_images(count: int, folder: str | Path, seed: int) -> list[Source]:
         )
     files.sort(key=lambda f: seed_of(seed, "sources", "images", f.name))
     return [
-        Source(name=f"f:{_text(file)}", index=i, kind="images", path=str(file))
+        Source(
+            name=f"f:{_text(file.name)}",
+            index=i,
+            kind="images",
+            condition=file.caption,
+            path=str(file.path),
+            fit=fit or "crop",
+            facts=file.facts,
+        )
         for i, file in enumerate(files[:count])
     ]
 
@@ -235,8 +246,8 @@ def clean_samples(
     elif kind == "dataset":
         clean, planted = _items(model, [s.item for s in sources])
     elif kind == "images":
-        clean = _encoded(model, [str(s.path) for s in sources], batch_size)
-        planted = none
+        clean = _encoded(model, sources, batch_size)
+        planted = [dict(s.facts) for s in sources]
     else:
         assert given is not None  # "given" is planned from given samples only
         clean, planted = given[[s.item for s in sources]], none
@@ -288,7 +299,7 @@ def _items(model: Model, items: list[int]) -> tuple[Any, list[dict[str, str]]]:
     return data.clean(items), [{k: str(v[i]) for k, v in planted.items()} for i in items]
 
 
-def _encoded(model: Model, paths: list[str], batch_size: int) -> Any:
+def _encoded(model: Model, sources: Sequence[Source], batch_size: int) -> Any:
     """Images through the model's encoder, at the fixed shape."""
     import torch
 
@@ -302,41 +313,20 @@ def _encoded(model: Model, paths: list[str], batch_size: int) -> Any:
             next_step='use sources of kind "generated" or "dataset"',
         )
     shape = tuple(model.decode(torch.zeros((1, *model.sample_shape))).shape[1:])
-    images = np.stack([_read_image(path, shape) for path in paths])
-    return encode(torch.from_numpy(images[padded_rows(len(paths), batch_size)]))
-
-
-def _read_image(path: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """One image in ``[0, 1]``, shape ``(C, H, W)``; refused unless it has that size."""
-    from PIL import Image
-
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError("the model does not make images", got=f"samples of shape {shape}")
-    channels, height, width = shape
-    try:
-        with Image.open(path) as image:
-            if image.size != (width, height):
-                raise InputError(
-                    f"image {Path(path).name!r} has the wrong size",
-                    got=f"{image.size[0]} x {image.size[1]} pixels",
-                    wanted=f"{width} x {height}",
-                )
-            mode = "L" if channels == 1 else "RGB"
-            pixels = np.asarray(image.convert(mode), dtype=np.float32) / np.float32(255)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        raise InputError(
-            f"cannot read image {Path(path).name!r}",
-            got=f"{type(error).__name__}: {error}",
-            wanted="a PNG or JPEG file",
-        ) from error
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    images = np.stack(
+        [
+            read_image(str(s.path), channels=shape[0], size=(shape[1], shape[2]), fit=s.fit)
+            for s in sources
+        ]
+    )
+    return encode(torch.from_numpy(images[padded_rows(len(sources), batch_size)]))
 
 
-def _text(file: Path) -> str:
+def _text(name: str) -> str:
     """The file's name as text that any store accepts."""
-    return os.fsencode(file.name).decode("utf-8", "backslashreplace")
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _check_count(count: int) -> None:

@@ -134,13 +134,17 @@ class SourcesSection(_Section):
         count: Number of sources; a larger count keeps the smaller one's sources.
         conditions: Conditions of the generated sources, dealt in turn; ``"none"`` is
             unconditional.
-        path: Folder of images.
+        path: Folder of images. Captions in its ``metadata.csv`` or ``metadata.jsonl`` (columns
+            ``file_name`` and ``text`` or ``caption``) are the conditions of these sources.
+        fit: How images are brought to the model's size: ``"crop"`` (unless given; resized until
+            they cover it, the middle kept), ``"stretch"``, or ``"exact"``: refused if they differ.
     """
 
     kind: Literal["generated", "images", "dataset"] = "generated"
     count: int = Field(default=48, ge=1, le=1_000_000)
     conditions: tuple[Text, ...] = Field(default=(), strict=False)
     path: Text | None = None
+    fit: Literal["crop", "stretch", "exact"] | None = None
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> SourcesSection:
@@ -165,6 +169,8 @@ class SourcesSection(_Section):
                 wanted='kind = "images", or no path',
                 next_step="change one of the two",
             )
+        if self.fit is not None and self.kind != "images":
+            raise Located("fit", "only images are brought to a size", next_step="leave it out")
         return self
 
 

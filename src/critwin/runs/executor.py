@@ -7,7 +7,7 @@ and stops between two. What is in the ledger is never computed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -242,6 +242,7 @@ class _Session:
         shape = tuple(self._prepared.model.sample_shape)
         for row in ledger.sources():
             if row["name"] in planned:
+                _check_condition(row, planned[row["name"]])
                 clean = torch.from_numpy(row["clean"].astype(np.float32)).reshape(shape)
                 states[row["name"]] = SourceState(
                     source=planned[row["name"]],
@@ -380,3 +381,14 @@ def _make(folder: Path) -> None:
             got=f"{folder} ({error.strerror})",
             next_step="choose another `out`",
         ) from error
+
+
+def _check_condition(row: Mapping[str, Any], source: Source) -> None:
+    """Refuse to go on with a source that has another condition than its rows."""
+    if row["condition"] != source.condition:
+        raise RunFolderError(
+            f"source {source.name!r} has another caption than when it was measured",
+            got=source.condition or "none",
+            wanted=row["condition"] or "none",
+            next_step="restore the folder's metadata, or choose another `out`",
+        )

@@ -139,7 +139,12 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
                 strata=getattr(dataset, "strata", None),
             )
         else:
-            sources = plan_images(section.count, str(section.path), config.run.seed)
+            sources = plan_images(
+                section.count, str(section.path), config.run.seed, fit=section.fit
+            )
+            if config.denoise.condition == "same":
+                for caption in {source.condition for source in sources}:
+                    check_condition(model, caption)
     with _located("levels"):
         requested = requested_levels(config.levels)
         levels = resolve_levels(
