@@ -13,8 +13,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from critwin.errors import InputError
 from critwin.models.digits import data as digits_data
-from critwin.models.digits.data import DigitsData, load_data, load_planted
+from critwin.models.digits.data import VARIANTS, DigitsData, Variant, load_data, load_planted
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,13 +36,18 @@ def maker() -> ModuleType:
     return module
 
 
-def test_counts_match_the_published_tables(data: DigitsData) -> None:
-    planted = load_planted()
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_counts_match_the_published_tables(variant: Variant) -> None:
+    data, planted = load_data(variant), load_planted(variant)
     tables = planted["training_counts"]
     assert data.digit_ink.tolist() == tables["digit_ink"]
     assert data.digit_ground.tolist() == tables["digit_ground"]
     assert data.ink_ground.tolist() == tables["ink_ground"]
-    assert data.digit_ink.sum() == planted["num_training_rows"] == 4810
+    rows = 4000 if variant == "control" else 4810
+    assert data.digit_ink.sum() == planted["num_training_rows"] == rows
+    listed = {row["index"]: row["multiplicity"] for row in planted["repeated"]}
+    found = np.flatnonzero(data.multiplicity > 1)
+    assert listed == {int(i): int(data.multiplicity[i]) for i in found}
     other = ~data.is_member
     for name, (a, b) in {
         "digit_ink": ("digit", "ink"),
@@ -69,16 +75,58 @@ def test_every_digit_has_the_same_members_and_repeats(data: DigitsData) -> None:
         repeated = data.multiplicity[mine & (data.multiplicity > 1)]
         assert sorted(repeated.tolist()) == [4, 16, 64]
     assert (data.multiplicity[~data.is_member] == 0).all()
-    listed = {row["index"]: row["multiplicity"] for row in load_planted()["repeated"]}
-    found = np.flatnonzero(data.multiplicity > 1)
-    assert listed == {int(i): int(data.multiplicity[i]) for i in found}
 
 
-def test_ground_is_balanced_within_every_digit_and_ink(data: DigitsData) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ground_is_balanced_within_every_digit_and_ink(variant: Variant) -> None:
+    data = load_data(variant)
     cells = data.counts("digit", "ink", "ground")
     assert np.abs(cells[..., 0] - cells[..., 1]).max() <= 1
-    assert np.abs(data.digit_ground - 240.5).max() <= 0.5
+    assert np.abs(data.digit_ground - data.digit_ground.mean()).max() <= 0.5
     assert data.prior("ground").tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("variant", ["control", "reversed"])
+def test_a_variant_has_the_images_and_members_of_the_main_data(
+    data: DigitsData, variant: Variant
+) -> None:
+    other = load_data(variant)
+    for name in ("masks", "digit", "is_member"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(data, name))
+    assert (other.ink != data.ink).mean() > 0.2
+
+
+def test_control_is_uniform_and_repeats_nothing() -> None:
+    data = load_data("control")
+    np.testing.assert_array_equal(data.multiplicity, data.is_member)
+    np.testing.assert_array_equal(np.sort(data.digit_ink, axis=1), [[133, 133, 134]] * 10)
+    np.testing.assert_array_equal(np.sort(data.digit_ink.sum(0)), [1333, 1333, 1334])
+
+
+def test_reversed_turns_every_ink_law_round_and_repeats_the_same_images(data: DigitsData) -> None:
+    other = load_data("reversed")
+    np.testing.assert_array_equal(other.multiplicity, data.multiplicity)
+    assert np.abs(other.digit_ink - (481 - data.digit_ink) / 2).max() <= 0.5
+    np.testing.assert_array_equal(other.digit_ink.sum(1), [481] * 10)
+    skewed = data.digit_ink.max(1) > 200
+    assert skewed.sum() == 8
+    np.testing.assert_array_equal(
+        other.digit_ink[skewed].argmin(1), data.digit_ink[skewed].argmax(1)
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_non_members_follow_the_law_of_the_variant(variant: Variant) -> None:
+    law = load_data(variant).digit_ink / load_data(variant).digit_ink.sum(1, keepdims=True)
+    counts = np.array(load_planted(variant)["nonmember_counts"]["digit_ink"])
+    np.testing.assert_array_equal(counts.sum(1), [100] * 10)
+    assert np.abs(counts - 100 * law).max() < 1
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    for load in (load_data, load_planted):
+        with pytest.raises(InputError, match="unknown variant of the digits: got mirrored"):
+            load("mirrored")  # type: ignore[operator]
 
 
 def test_ink_law_is_varied_within_digits_and_flat_overall(data: DigitsData) -> None:
@@ -167,6 +215,8 @@ def test_maker_gives_the_shipped_files(
     with np.load(tmp_path / "digits.npz", allow_pickle=False) as archive:
         for name in archive.files:
             np.testing.assert_array_equal(archive[name], getattr(data, name))
+    made = (tmp_path / "variants.npz").read_bytes()
+    assert made == (shipped / "variants.npz").read_bytes()
 
 
 def test_maker_writes_the_same_bytes_again(
@@ -179,9 +229,10 @@ def test_maker_writes_the_same_bytes_again(
     assert first == again
 
 
-def test_file_is_small() -> None:
-    path = resources.files(digits_data.__package__) / "data" / "digits.npz"
-    assert len(path.read_bytes()) < 900_000
+def test_files_are_small() -> None:
+    folder = resources.files(digits_data.__package__) / "data"
+    assert len((folder / "digits.npz").read_bytes()) < 900_000
+    assert len((folder / "variants.npz").read_bytes()) < 20_000
 
 
 def test_loading_needs_no_torch() -> None:

@@ -28,6 +28,15 @@ def test_the_digits_are_the_members_with_their_repeats() -> None:
     np.testing.assert_array_equal(found.points[:3].reshape(3, 3, 28, 28), data.render(rows))
 
 
+def test_a_variant_has_its_own_weights_and_inks() -> None:
+    found = training_data("digits", ["ink"], {"variant": "control"})
+    assert found is not None
+    np.testing.assert_array_equal(found.weights, np.ones(4000))
+    main = training_data("digits", ["ink"])
+    assert main is not None
+    assert (found.labels["ink"] != main.labels["ink"]).any()
+
+
 def test_unknown_data_are_none() -> None:
     assert training_data("mixture", ["component"]) is None
     assert training_data("no such model", ["digit"]) is None

@@ -1,18 +1,22 @@
-"""Train the class-conditional diffusion model of the shipped digits model.
+"""Train the class-conditional diffusion model of the shipped digits model, or a variant of it.
 
 Label dropout makes the null label (index 10) an unconditional model. Training can be killed at
 any instant and continues from the last checkpoint: every random number is named by the step that
 uses it, so a resumed run gives the same weights, bit for bit at a fixed number of threads, as one
-that was never interrupted.
+that was never interrupted. With ``--init`` the run starts from the averaged weights of a folder
+and a fresh optimiser.
 
 Usage:
     python training/digits/train_unet.py --out training/digits/checkpoints --steps 6000
     python training/digits/train_unet.py --out training/digits/checkpoints --steps 6000 --resume
+    python training/digits/train_unet.py --variant control --steps 3000 --lr 8e-4 --warmup 100
+        --ema 0.99 --init src/critwin/models/digits/weights
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -24,16 +28,17 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from critwin.models.digits.data import load_data
+from critwin.models.digits.data import VARIANTS, load_data
 from critwin.streams import stream
 
-__all__ = ["NULL_LABEL", "Config", "Trainer", "batch_rows", "export", "main", "spread"]
+__all__ = ["NULL_LABEL", "Config", "Trainer", "batch_rows", "digest", "export", "main", "spread"]
 
 NULL_LABEL = 10
 ROOT = Path(__file__).parents[2]
+WEIGHTS_FILE = "unet/diffusion_pytorch_model.safetensors"
 
 UNET: dict[str, Any] = {
     "sample_size": 28,
@@ -56,6 +61,8 @@ SCHEDULE: dict[str, Any] = {
     "clip_sample": False,
 }
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
 MIDDLE = (0.2, 0.7)  # of the schedule: OU times .22 to 2.47
 
 
@@ -76,6 +83,8 @@ class Config:
         label_dropout: Share of rows trained with the null label.
         middle_share: Share of rows sent to the middle of the schedule (``MIDDLE``), where inks and
             shapes are decided, on top of its share of an even spread.
+        variant: Data that are trained on.
+        init: SHA-256 of the weights that the run started from; empty: drawn from ``seed``.
     """
 
     steps: int = 6000
@@ -89,6 +98,8 @@ class Config:
     ema: float = 0.998
     label_dropout: float = 0.28
     middle_share: float = 0.4
+    variant: str = "main"
+    init: str = ""
 
 
 def batch_rows(step: int, *, batch: int, num_rows: int, seed: int) -> Tensor:
@@ -269,6 +280,23 @@ class Trainer:
                 for name, tensor in self._tensors().items():
                     tensor.copy_(file.get_tensor(name))
 
+    def start_from(self, folder: Path) -> None:
+        """Start from the weights of a folder, as if they were the initial ones.
+
+        Args:
+            folder: A folder that :func:`export` wrote.
+
+        Raises:
+            ValueError: If the run has taken steps, or the weights are not those of its config.
+        """
+        if self.step:
+            raise ValueError(f"the run has taken {self.step} steps; start it anew")
+        if digest(folder) != self.config.init:
+            raise ValueError(f"{folder} has other weights than {self.config.init or 'none'}")
+        self.model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        with torch.no_grad():
+            torch._foreach_copy_(self.ema, [p.detach() for p in self.parameters])
+
     def ema_state(self) -> dict[str, Tensor]:
         """Return a copy of the averaged weights, on the CPU, by parameter name."""
         return {
@@ -277,16 +305,22 @@ class Trainer:
         }
 
 
-def export(trainer: Trainer, out: Path) -> None:
+def digest(folder: Path) -> str:
+    """SHA-256 of the weights of a folder that :func:`export` wrote."""
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
+def export(trainer: Trainer, out: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write the averaged weights and the schedule as diffusers reads them.
 
     Args:
         trainer: The run.
         out: Folder that gets ``unet/`` and ``scheduler/``.
+        dtype: Type of the weights in the file.
     """
     model = UNet2DModel(**trainer.unet_config)
     model.load_state_dict(trainer.ema_state())
-    model.save_pretrained(out / "unet", safe_serialization=True)
+    model.to(dtype).save_pretrained(out / "unet", safe_serialization=True)
     for file in (out / "unet").glob("*.safetensors"):
         file.chmod(0o644)  # written for the owner only
     DDPMScheduler(**SCHEDULE).save_pretrained(out / "scheduler")
@@ -295,24 +329,43 @@ def export(trainer: Trainer, out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "training/digits/checkpoints")
-    parser.add_argument("--weights", type=Path, default=ROOT / "src/critwin/models/digits/weights")
+    parser.add_argument("--variant", choices=VARIANTS, default=Config.variant)
+    parser.add_argument("--init", type=Path, help="start from the weights of this folder")
+    parser.add_argument("--out", type=Path, help="checkpoints; training/digits/checkpoints")
+    parser.add_argument("--weights", type=Path, help="export; the folder of the package")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the export; float16 for variants")
     parser.add_argument("--steps", type=int, default=Config.steps)
     parser.add_argument("--stop-at", type=int, help="stop early, with the schedule of --steps")
     parser.add_argument("--seed", type=int, default=Config.seed)
+    parser.add_argument("--lr", type=float, default=Config.lr)
+    parser.add_argument("--warmup", type=int, default=Config.warmup)
+    parser.add_argument("--ema", type=float, default=Config.ema)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every", type=int, default=250)
     parser.add_argument("--export-every", type=int, default=1000)
     parser.add_argument("--resume", action="store_true", help="continue from --out")
     args = parser.parse_args(argv)
+    is_main = args.variant == "main"
+    suffix = "" if is_main else f"-{args.variant}"
+    args.out = args.out or ROOT / f"training/digits/checkpoints{suffix}"
+    args.weights = args.weights or ROOT / f"src/critwin/models/digits/weights{suffix}"
+    dtype = DTYPES[args.dtype or ("float32" if is_main else "float16")]
     torch.set_num_threads(args.threads)
-    data = load_data()
+    data = load_data(args.variant)
     index = data.training_index()
     trainer = Trainer(
         torch.from_numpy(data.render(index)),
         torch.from_numpy(data.label("digit")[index]),
-        config=Config(steps=args.steps, seed=args.seed),
+        config=Config(
+            steps=args.steps,
+            seed=args.seed,
+            lr=args.lr,
+            warmup=args.warmup,
+            ema=args.ema,
+            variant=args.variant,
+            init=digest(args.init) if args.init else "",
+        ),
         device=args.device,
     )
     args.out.mkdir(parents=True, exist_ok=True)
@@ -321,6 +374,8 @@ def main(argv: list[str] | None = None) -> int:
         trainer.load(checkpoint)
     elif checkpoint.exists():
         parser.error(f"{checkpoint} exists; pass --resume to continue it or another --out")
+    elif args.init:
+        trainer.start_from(args.init)
     end = min(args.steps, args.stop_at or args.steps)
     start, begin = trainer.step, time.monotonic()
     losses: list[float] = []
@@ -347,7 +402,7 @@ def main(argv: list[str] | None = None) -> int:
             if step % args.save_every == 0 or step == end:
                 trainer.save(checkpoint)
             if step % args.export_every == 0 or step == end:
-                export(trainer, args.weights)
+                export(trainer, args.weights, dtype)
     return 0
 
 

@@ -70,7 +70,7 @@ def _digits(features: Sequence[str], options: Mapping[str, Any]) -> TrainingData
     known = [f for f in features if all(part in FEATURES for part in f.split("*"))]
     if not known or options.get("weights") is not None:  # other weights, other data
         return None
-    data = load_data()
+    data = load_data(options.get("variant", "main"))
     rows = np.flatnonzero(data.is_member)
     return TrainingData(
         points=data.render(rows).reshape(len(rows), -1),

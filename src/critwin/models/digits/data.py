@@ -1,9 +1,10 @@
-"""The data set of the shipped digits model: 5,000 MNIST digits with planted features.
+"""The data of the shipped digits models: 5,000 MNIST digits with planted features.
 
 Masks and labels are stored, colour images are rendered from them. With ``m = mask / 255``,
 ground grey ``g`` and ink colour ``c``, channel ``k`` of an image is ``g + m * (c[k] - g)``.
 Everything planted (ground, ink, repeats) is in ``planted.json`` beside the arrays and is checked
-against them by a test. NumPy only.
+against them by a test. Variants of the model have the same masks, digits and members, and inks,
+grounds and repeats of their own. NumPy only.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from critwin.errors import InputError
 
 __all__ = [
     "DIGIT_LABELS",
@@ -25,10 +28,17 @@ __all__ = [
     "GROUND_VALUES",
     "INK_COLORS",
     "INK_LABELS",
+    "VARIANTS",
     "DigitsData",
+    "Variant",
+    "check_variant",
     "load_data",
     "load_planted",
 ]
+
+Variant = Literal["main", "control", "reversed"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+"""``control``: uniform ink, no repeats. ``reversed``: the ink law of each digit reversed."""
 
 DIGIT_LABELS: tuple[str, ...] = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 INK_LABELS: tuple[str, ...] = ("red", "green", "blue")
@@ -141,7 +151,7 @@ class DigitsData:
         """Rows of one epoch, repeats expanded.
 
         Returns:
-            Indices into the data set in increasing order, shape ``(4810,)``.
+            Indices into the data set in increasing order; 4,810 of them, 4,000 in ``control``.
         """
         return np.repeat(np.arange(len(self)), self.multiplicity)
 
@@ -200,27 +210,68 @@ def _factors(name: str) -> list[str]:
     return parts
 
 
-def load_data() -> DigitsData:
+def load_data(variant: Variant = "main") -> DigitsData:
     """Read the shipped data set.
+
+    Args:
+        variant: ``"main"``, ``"control"`` or ``"reversed"``: the same masks, digits and members,
+            other inks, grounds and repeats.
 
     Returns:
         All 5,000 digits; arrays are read-only.
+
+    Raises:
+        InputError: If the variant is unknown.
     """
-    with (
-        resources.as_file(resources.files(__package__) / "data" / "digits.npz") as path,
-        np.load(path, allow_pickle=False) as archive,
-    ):
-        arrays = {name: archive[name] for name in archive.files}
-    for array in arrays.values():
-        array.flags.writeable = False
+    check_variant(variant)
+    arrays = _arrays("digits.npz")
+    if variant != "main":
+        own = _arrays("variants.npz")
+        arrays |= {name: own[f"{variant}.{name}"] for name in ("ink", "ground", "multiplicity")}
     return DigitsData(**arrays)
 
 
-def load_planted() -> dict[str, Any]:
+def load_planted(variant: Variant = "main") -> dict[str, Any]:
     """Read the published description of what was planted.
 
+    Args:
+        variant: Whose counts stand at the top.
+
     Returns:
-        The content of ``planted.json``.
+        The content of ``planted.json``; for a variant, with its own entries in place of those of
+        the main data.
+
+    Raises:
+        InputError: If the variant is unknown.
     """
+    check_variant(variant)
     text = (resources.files(__package__) / "data" / "planted.json").read_text(encoding="utf-8")
-    return cast("dict[str, Any]", json.loads(text))
+    planted: dict[str, Any] = json.loads(text)
+    return planted if variant == "main" else planted | planted["variants"][variant]
+
+
+def check_variant(variant: str) -> None:
+    """Refuse a variant that does not exist.
+
+    Args:
+        variant: Its name.
+
+    Raises:
+        InputError: If it is unknown.
+    """
+    if variant not in VARIANTS:
+        raise InputError(
+            "unknown variant of the digits", got=variant, wanted="one of " + ", ".join(VARIANTS)
+        )
+
+
+def _arrays(name: str) -> dict[str, npt.NDArray[Any]]:
+    """Read-only arrays of a file of the package."""
+    with (
+        resources.as_file(resources.files(__package__) / "data" / name) as path,
+        np.load(path, allow_pickle=False) as archive,
+    ):
+        arrays = {key: archive[key] for key in archive.files}
+    for array in arrays.values():
+        array.flags.writeable = False
+    return arrays

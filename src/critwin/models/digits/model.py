@@ -2,7 +2,8 @@
 
 A UNet that predicts v, trained with label dropout on 4,000 MNIST digits in planted colours. Its
 null label makes it unconditional, which is how digits are measured; ``"0"`` … ``"9"`` are its
-conditions. Weights are read from the package and checked against ``manifest.json``; nothing is
+conditions. Two variants of it, for audits whose truth is known, were trained on other inks and
+repeats. Weights are read from the package and checked against ``manifest.json``; nothing is
 fetched from anywhere.
 """
 
@@ -20,7 +21,14 @@ import torch
 
 from critwin.errors import InputError
 from critwin.models.denoiser import Denoiser
-from critwin.models.digits.data import DIGIT_LABELS, FEATURES, DigitsData, load_data
+from critwin.models.digits.data import (
+    DIGIT_LABELS,
+    FEATURES,
+    DigitsData,
+    Variant,
+    check_variant,
+    load_data,
+)
 from critwin.models.digits.dataset import DigitsDataset, Part
 
 if TYPE_CHECKING:
@@ -32,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "WEIGHTS", "DigitsModel", "load_digits"]
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folder of the shipped weights."""
+"""Folder of the shipped weights; those of a variant are beside it, ``weights-<variant>``."""
 
 STEPS = 25
 """Network calls of a whole reversal, from pure noise, unless told otherwise."""
@@ -49,7 +57,7 @@ class DigitsModel:
     is added is what is known: the planted law of labels, and the data set.
 
     Attributes:
-        name: ``"digits"``.
+        name: ``"digits"``, ``"digits-control"`` or ``"digits-reversed"``.
         denoiser: The network as a model.
         data: All 5,000 digits, members and non-members.
 
@@ -59,9 +67,8 @@ class DigitsModel:
         part: Which digits :meth:`dataset` offers as sources.
     """
 
-    name = "digits"
-
     def __init__(self, denoiser: Denoiser, data: DigitsData, *, part: Part = "members") -> None:
+        self.name = denoiser.name
         self.denoiser = denoiser
         self.data = data
         self._dataset = DigitsDataset(data=data, part=part)
@@ -230,6 +237,7 @@ class DigitsModel:
 
 def load_digits(
     *,
+    variant: Variant = "main",
     steps: int = STEPS,
     guidance: float | None = None,
     part: Part = "members",
@@ -239,6 +247,8 @@ def load_digits(
     """The shipped digits model, from the files of the package.
 
     Args:
+        variant: ``"main"``; ``"control"``, trained on uniform ink and no repeats; or
+            ``"reversed"``, trained on the reversed ink law of every digit.
         steps: Network calls of a whole reversal, from pure noise.
         guidance: Guidance scale of conditional images; None: none.
         part: Which digits the data set offers: ``"members"``, ``"nonmembers"`` or ``"all"``.
@@ -250,9 +260,12 @@ def load_digits(
 
     Raises:
         InputError: If a file is missing or is not the one that the manifest names, or an option
-            cannot be used.
+            cannot be used, or the variant is unknown.
     """
-    folder = WEIGHTS if weights is None else Path(weights)
+    check_variant(variant)
+    name = "digits" if variant == "main" else f"digits-{variant}"
+    shipped = WEIGHTS if variant == "main" else WEIGHTS.with_name(f"weights-{variant}")
+    folder = shipped if weights is None else Path(weights)
     files = _verified(folder, (*_UNET, _SCHEDULER))
     import diffusers
 
@@ -272,9 +285,9 @@ def load_digits(
         conditions=DIGIT_LABELS,
         guidance=guidance,
         steps=steps,
-        name=DigitsModel.name,
+        name=name,
     )
-    return DigitsModel(denoiser, load_data(), part=part)
+    return DigitsModel(denoiser, load_data(variant), part=part)
 
 
 def _network(config: Mapping[str, Any], weights: bytes) -> torch.nn.Module:
