@@ -1,0 +1,247 @@
+"""Options of a pipeline as a model, checked."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from critwin.errors import InputError
+from critwin.models.pipeline.catalogue import SCHEDULER
+from critwin.models.pipeline.schedules import can_start
+
+if TYPE_CHECKING:
+    from critwin.models.base import Prediction
+    from critwin.models.pipeline.families import Family
+
+__all__ = [
+    "FLOWS",
+    "PREDICTIONS",
+    "Chosen",
+    "check_guidance",
+    "choose_scheduler",
+    "interval_of",
+    "positive",
+    "prediction_of",
+]
+
+FLOWS = ("sd3", "flux")
+"""Families whose networks predict velocities."""
+
+PREDICTIONS: Mapping[str, Prediction] = {
+    "epsilon": "eps",
+    "v_prediction": "v",
+    "sample": "x_0",
+    "original_sample": "x_0",
+    "flow_prediction": "velocity",
+}
+"""What schedulers call the network's prediction -> critwin's name."""
+
+
+def prediction_of(scheduler: Any) -> Prediction:
+    """What the network predicts, by the scheduler's configuration.
+
+    Args:
+        scheduler: The scheduler.
+
+    Returns:
+        critwin's name.
+
+    Raises:
+        InputError: If the scheduler does not say it.
+    """
+    said = scheduler.config.get("prediction_type")
+    if said is None and hasattr(scheduler, "scale_noise"):
+        return "velocity"
+    if said not in PREDICTIONS:
+        raise InputError(
+            f"{type(scheduler).__name__} does not say what the network predicts",
+            got=f"prediction_type {said!r}",
+            wanted="one of " + ", ".join(PREDICTIONS),
+            next_step="look at scheduler/scheduler_config.json, or choose another `scheduler`",
+        )
+    return PREDICTIONS[said]
+
+
+def positive(steps: int) -> int:
+    """A number of steps, checked.
+
+    Args:
+        steps: The number.
+
+    Returns:
+        The same.
+
+    Raises:
+        InputError: If it is not a positive integer.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise InputError("not a number of steps", got=steps, wanted="a positive integer")
+    return steps
+
+
+def interval_of(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """An interval of guidance, checked.
+
+    Args:
+        interval: Two OU times, or None.
+
+    Returns:
+        The same as numbers.
+
+    Raises:
+        InputError: If it is not an interval.
+    """
+    if interval is None:
+        return None
+    try:
+        low, high = (float(value) for value in interval)
+        is_good = 0 <= low < high and not math.isnan(high)
+    except (TypeError, ValueError):
+        is_good = False
+    if not is_good:
+        raise InputError(
+            "not an interval of guidance",
+            got=interval,
+            wanted="[t_low, t_high], OU times with 0 <= t_low < t_high",
+        )
+    return (low, high)
+
+
+def check_guidance(
+    family: Family,
+    *,
+    guidance: float | None,
+    true_guidance: float | None,
+    interval: tuple[float, float] | None,
+    negative: str | None,
+) -> None:
+    """Refuse options of guidance that would have no effect.
+
+    Args:
+        family: What the network needs.
+        guidance: Guidance scale.
+        true_guidance: Guidance by two predictions of a network that takes the other as an input.
+        interval: OU times between which two predictions are taken.
+        negative: Prompt that takes the place of the unconditional one.
+
+    Raises:
+        InputError: If one cannot be used.
+    """
+    for name, value in (("guidance", guidance), ("true_guidance", true_guidance)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name} is not finite", got=value)
+    kind = family.guidance_kind
+    if kind == "none" and guidance not in (None, 1.0):
+        raise InputError(
+            "the pipeline has no conditions, so it cannot be guided", got=f"guidance {guidance}"
+        )
+    if true_guidance is not None and kind != "distilled":
+        raise InputError(
+            f"{family.name} has one kind of guidance only",
+            got=f"true_guidance {true_guidance:g}",
+            next_step="use `guidance`",
+        )
+    scale = true_guidance if kind == "distilled" else guidance
+    has_two = scale not in (None, 1.0)
+    if interval is not None and not has_two:
+        raise InputError(
+            "guidance_interval has no effect: there is one prediction only",
+            wanted="true_guidance" if kind == "distilled" else "guidance other than 1",
+        )
+    if negative is not None and family.conditions is not None:
+        raise InputError("a negative prompt needs a pipeline that takes prompts", got=negative)
+    if negative is not None and not has_two:
+        raise InputError(
+            "the negative prompt has no effect: there is one prediction only",
+            got=negative,
+            wanted="true_guidance" if kind == "distilled" else "guidance other than 1",
+        )
+
+
+class Chosen(NamedTuple):
+    """A scheduler, and what is to be said of the choice.
+
+    Attributes:
+        scheduler: The scheduler.
+        notes: One line each.
+    """
+
+    scheduler: Any
+    notes: tuple[str, ...]
+
+
+def choose_scheduler(
+    own: Any, name: str | None, options: Mapping[str, Any], family: str
+) -> Chosen:
+    """The scheduler that is asked for, with the configuration of the pipeline's own.
+
+    Args:
+        own: The pipeline's own scheduler.
+        name: Name of a class of diffusers; None: the class of its own.
+        options: What else its configuration holds.
+        family: Family of the network.
+
+    Returns:
+        The scheduler. The pipeline's own one, if it cannot start from a level, is replaced by
+        DDIM, which is said.
+
+    Raises:
+        InputError: If there is no such scheduler, or it does not fit the pipeline.
+    """
+    diffusers: Any = import_module("diffusers")
+    notes: tuple[str, ...] = ()
+    made = type(own)
+    if name is not None:
+        found = getattr(diffusers, name, None) if SCHEDULER.fullmatch(name) else None
+        if not isinstance(found, type) or not issubclass(found, diffusers.SchedulerMixin):
+            known = [n for n in dir(diffusers) if SCHEDULER.fullmatch(n)]
+            close = difflib.get_close_matches(name, known, n=1)
+            raise InputError(
+                "unknown scheduler",
+                got=name,
+                wanted="a scheduler of diffusers, such as DDIMScheduler",
+                next_step=f"did you mean {close[0]!r}?" if close else None,
+            )
+        made = found
+    elif family not in FLOWS and not can_start(own):
+        made = diffusers.DDIMScheduler
+        notes = (f"{type(own).__name__} cannot start from a level: DDIMScheduler instead",)
+    known_options = inspect.signature(made.__init__).parameters
+    for key in options:
+        if key not in known_options or key == "self":
+            raise InputError(
+                f"{made.__name__} has no such option",
+                got=key,
+                wanted="one of " + ", ".join(k for k in known_options if k != "self"),
+            )
+    try:
+        chosen = made.from_config(own.config, **options)
+    except Exception as error:  # each scheduler checks its options in its own way
+        raise InputError(
+            f"{made.__name__} cannot be made with these options",
+            got=", ".join(f"{k} = {v!r}" for k, v in options.items()) or "the pipeline's own",
+            next_step=" ".join(str(error).split()) or type(error).__name__,
+        ) from error
+    is_flow = hasattr(chosen, "scale_noise") or bool(chosen.config.get("use_flow_sigmas", False))
+    if is_flow != (family in FLOWS):
+        raise InputError(
+            f"{made.__name__} does not fit the pipeline",
+            got="a flow-matching scheduler"
+            if is_flow
+            else "a scheduler that is not flow matching",
+            wanted="FlowMatchEulerDiscreteScheduler, or one with use_flow_sigmas = true and "
+            'prediction_type = "flow_prediction"'
+            if not is_flow
+            else "DDIMScheduler, EulerDiscreteScheduler, …",
+        )
+    if is_flow and prediction_of(chosen) != "velocity":
+        raise InputError(
+            "the scheduler misreads a network that predicts velocities",
+            got=f"prediction_type {chosen.config.get('prediction_type')!r}",
+            wanted='scheduler_options = { prediction_type = "flow_prediction" }',
+        )
+    return Chosen(chosen, notes)
