@@ -15,6 +15,7 @@ import numpy as np
 from critwin._curves import SampledCurve
 from critwin.errors import InputError
 from critwin.quantities import chance
+from critwin.reshaping import select_levels
 from critwin.transitions import Transitions, label_set_row, require_weights
 
 if TYPE_CHECKING:
@@ -118,6 +119,25 @@ def blur_curve(tr: Transitions, inner: Sequence[int], outer: Sequence[int]) -> S
         spread = np.sqrt(np.einsum("i,lij->l", law**2, tr.stderr**2)) * factor
         return SampledCurve(logsnr=tr.logsnr, value=value, influence=spread[None], scale=None)
     return _cross_fitted(tr, list(inner), rest, weights, factor)
+
+
+def complete_levels(tr: Transitions) -> tuple[Transitions, str | None]:
+    """Leave out levels that lack sources of a label which other levels have; the note says so.
+
+    An adaptive search measures some levels with few sources.
+    """
+    if tr.counts is None or tr.source_before is None:
+        return tr, None
+    used = np.ones(len(tr.before), bool) if tr.weights is None else tr.weights > 0
+    is_lacking = np.isnan(tr.probs[:, used]).any(axis=2)
+    is_everywhere = is_lacking.all(axis=0)
+    keep = ~is_lacking[:, ~is_everywhere].any(axis=1)
+    if keep.all() or keep.sum() < 2 or is_everywhere.any():
+        return tr, None
+    number = int(np.sum(~keep))
+    return select_levels(tr, keep), (
+        f"{number} of {len(keep)} levels have no source of some label and are left out"
+    )
 
 
 def as_clusters(tr: Transitions) -> tuple[Transitions, str | None]:

@@ -176,8 +176,9 @@ def critical_window(
     for name, number in (("confidence", confidence), ("epsilon", epsilon)):
         if not 0.0 < number < 1.0:
             raise InputError(f"{name} is out of range", got=number, wanted="a number in (0, 1)")
-    table, note = _readings.as_clusters(tr)
-    notes = [] if note is None else [note]
+    complete, left_out = _readings.complete_levels(tr)
+    table, note = _readings.as_clusters(complete)
+    notes = [text for text in (left_out, note) if text is not None]
     is_counted = tr.kind == "counted"
     shared: dict[str, Any] = {
         "feature": tr.feature,
@@ -256,7 +257,7 @@ def curve_with_intervals(
     Raises:
         InputError: As :func:`critical_window`.
     """
-    table, _ = _readings.as_clusters(tr)
+    table, _ = _readings.as_clusters(_readings.complete_levels(tr)[0])
     if quantity == "kept":
         curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
     elif quantity == "mean_stay":
@@ -273,11 +274,11 @@ def curve_with_intervals(
             curve = _readings.blur_curve(table, *nested(tr, after, before))
     else:
         raise InputError("unknown quantity", got=quantity, wanted="kept, mean_stay, stay or blur")
-    low, high = curve.limits(np.eye(len(tr.logsnr)), confidence)
+    low, high = curve.limits(np.eye(len(table.logsnr)), confidence)
     return Curve(
         quantity=quantity,
-        logsnr=tr.logsnr,
-        t=tr.t,
+        logsnr=table.logsnr,
+        t=table.t,
         value=curve.value,
         low=low,
         high=high,

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from critwin.features.base import Comparison, Feature
     from critwin.models.base import Model
 
-__all__ = ["execute", "forward_reverse", "plan"]
+__all__ = ["execute", "forward_reverse", "given_samples", "plan", "plan_sources"]
 
 
 def forward_reverse(
@@ -112,8 +112,8 @@ def forward_reverse(
     names = [features] if isinstance(features, str) else names
     loaded = tuple(load_feature(feature, model=engine) for feature in names)
     check_features(loaded)
-    given = None if isinstance(sources, str) else _given(sources, engine)
-    chosen = _plan_sources(engine, sources, given, num_sources, conditions, seed)
+    given = None if isinstance(sources, str) else given_samples(sources, engine)
+    chosen = plan_sources(engine, sources, given, num_sources, conditions, seed)
     requested = to_logsnr(np.atleast_1d(np.asarray(levels, dtype=np.float64)), unit)
     resolved = resolve_levels(requested, engine.levels, unit=unit)
     spec = Spec(
@@ -143,7 +143,7 @@ def forward_reverse(
     return _in_memory(plan(spec), context, max_invalid, progress)
 
 
-def _plan_sources(
+def plan_sources(
     model: Model,
     sources: Any,
     given: torch.Tensor | None,
@@ -151,6 +151,22 @@ def _plan_sources(
     conditions: Sequence[str | None],
     seed: int,
 ) -> list[Source]:
+    """Plan the sources of an experiment in memory.
+
+    Args:
+        model: The model.
+        sources: ``"generated"``, ``"dataset"``, or the given samples.
+        given: The given samples as a tensor, if any.
+        count: Number of sources; 48 or all that are given if None.
+        conditions: Conditions of generated sources, dealt in turn.
+        seed: Seed of the run.
+
+    Returns:
+        The sources.
+
+    Raises:
+        InputError: If there are no such sources, or too few.
+    """
     if given is not None:
         return plan_given(len(given) if count is None else min(count, len(given)))
     number = 48 if count is None else count
@@ -165,7 +181,19 @@ def _plan_sources(
     )
 
 
-def _given(sources: Any, model: Model) -> torch.Tensor:
+def given_samples(sources: Any, model: Model) -> torch.Tensor:
+    """Clean samples that a user gave, checked.
+
+    Args:
+        sources: Samples, shape ``(S, *sample_shape)``.
+        model: The model.
+
+    Returns:
+        float32 on the CPU.
+
+    Raises:
+        InputError: If their shape does not fit the model.
+    """
     import torch
 
     samples = torch.as_tensor(np.asarray(sources) if isinstance(sources, list) else sources)

@@ -1,0 +1,381 @@
+"""The decisions of a search: a pure function of its settings and of what was read so far.
+
+Nothing here runs a model, so that a resumed run decides as the one that was killed, and so that
+the rule can be tested on simulated results by the thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from critwin.experiments._acquisition import Outlook, choose
+from critwin.experiments._posterior import Posterior, crossing_times
+from critwin.experiments._tallies import CurveOf, Rows, correlation, tally
+from critwin.streams import numpy_stream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from critwin.experiments._curve_chain import Chain
+    from critwin.experiments.search_targets import Target
+
+__all__ = ["Batch", "Decider", "Found", "Settings", "curve_of"]
+
+_NUM_DRAWS = 300
+_GROWTH = 6  # a round has one batch for each so many batches before it
+_MOST_USES = 200  # a source used so often has told what it can
+_CHANCE_LIMIT = 0.98
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Settings:
+    """What a search is told.
+
+    Attributes:
+        chain: Prior of the curves, on the nodes.
+        candidates: Nodes that may be measured, shape ``(C,)``.
+        cost: Network evaluations of one result at every candidate, shape ``(C,)``.
+        source_cost: Evaluations that make one source.
+        num_sources: Number of sources that there are.
+        labels: Feature (or product) -> its labels.
+        priors: Feature -> the model's prior over its labels, shape ``(J,)``; estimated from the
+            sources where it is not there.
+        is_weighted: Whether sources are no fresh draws of the prior.
+        targets: What to sharpen.
+        half_width: Half of the interval's width to reach, OU time.
+        confidence: Of the interval.
+        budget: Evaluations to spend at most; None: no limit.
+        batch_size: Rows of a batch.
+        seed: Seed of the draws that decisions rest on.
+    """
+
+    chain: Chain
+    candidates: NDArray[np.int64]
+    cost: NDArray[np.float64]
+    source_cost: float
+    num_sources: int
+    labels: Mapping[str, Sequence[str]]
+    priors: Mapping[str, NDArray[np.float64]]
+    targets: tuple[Target, ...]
+    is_weighted: bool = False
+    half_width: float = 0.05
+    confidence: float = 0.95
+    budget: float | None = None
+    batch_size: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: a full batch of sources at one node.
+
+    Attributes:
+        node: The node.
+        sources: Indices of the sources.
+        replicates: Number of the replicate of each at this node.
+    """
+
+    node: int
+    sources: tuple[int, ...]
+    replicates: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known of a target.
+
+    Attributes:
+        name: The target.
+        t: Posterior median of the OU time, None outside the range.
+        low: Lower limit, None if it lies below the range.
+        high: Upper limit, None if it lies above the range.
+        is_reached: Whether the interval is as narrow as asked for.
+        side: ``"inside"``; ``"below"`` or ``"above"`` where it surely lies outside the range;
+            ``"open"`` where it may lie outside.
+    """
+
+    name: str
+    t: float | None
+    low: float | None
+    high: float | None
+    is_reached: bool
+    side: str
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the interval's width, None without both limits."""
+        return None if self.low is None or self.high is None else 0.5 * (self.high - self.low)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more need be measured for it."""
+        return self.is_reached or self.side in ("below", "above")
+
+
+def curve_of(
+    target: Target, labels: Sequence[str], weights: NDArray[np.float64], error: float, voted: bool
+) -> CurveOf:
+    """The curve on which a target lies."""
+    after, before = target.sets(labels, weights)
+    if target.quantity != "t_before":
+        before = None
+    return CurveOf(target.feature, weights, error, after, before, voted)
+
+
+@dataclass(eq=False)
+class Decider:
+    """A search at work: :meth:`next_round`, measure, :meth:`tell`, and again.
+
+    Attributes:
+        settings: What it is told.
+        spent: Evaluations so far, sources included.
+        num_results: Results so far.
+        reason: Why it ended; None as long as it goes on.
+        found: What is known of every target.
+        posterior: Posterior of the curves.
+        trace: One entry a round.
+    """
+
+    settings: Settings
+    spent: float = 0.0
+    num_results: int = 0
+    reason: str | None = None
+    found: tuple[Found, ...] = ()
+    posterior: Posterior | None = None
+    trace: list[dict[str, object]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin with the prior."""
+        s = self.settings
+        self._uses = np.zeros(s.num_sources, dtype=np.int64)
+        self._at: dict[int, NDArray[np.int64]] = {}
+        self._drawn = 0
+        self._num_batches = 0
+        self._asked: list[Batch] = []
+        empty = np.zeros(0, dtype=np.int64)
+        self._rows = {name: Rows(empty, empty, empty, empty) for name in s.labels}
+        self._rho: list[float] = []
+        self._update()
+
+    def next_round(self) -> list[Batch]:
+        """What to measure next; nothing if the search has ended."""
+        if self.reason is not None or self._asked:
+            return self._asked
+        s = self.settings
+        outlooks, shares = self._outlooks()
+        rho = correlation([r for r, shown in zip(self._rho, shares, strict=True) if shown > 0])
+        shown = [share for share in shares if share > 0]
+        for _ in range(max(1, self._num_batches // _GROWTH)):
+            left = np.inf if s.budget is None else s.budget - self.spent
+            # charged for what it needs at worst: a batch of new sources
+            worst = s.batch_size * s.source_cost
+
+            def cost_of(node: int) -> float:
+                own = self._cost(node)
+                return s.batch_size * (own + s.source_cost / self._most_uses(own, rho))
+
+            picked = choose(
+                outlooks, np.array(shown), s.candidates, s.batch_size, cost_of, left - worst
+            )
+            if picked is None:
+                if not self._asked:
+                    self.reason = "the budget is spent"
+                break
+            batch = self._fill(picked[0], rho)
+            if batch is None:
+                self.reason = None if self._asked else "the sources have told what they can"
+                break
+            self._asked.append(batch)
+        return self._asked
+
+    def tell(self, readings: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]) -> None:
+        """Take in the results of the round.
+
+        Args:
+            readings: Feature (or product) -> labels before and after, of all results of the round
+                in order of its batches; -1 where there is none.
+        """
+        asked, self._asked = self._asked, []
+        source = np.array([i for batch in asked for i in batch.sources], dtype=np.int64)
+        node = np.array([batch.node for batch in asked for _ in batch.sources], dtype=np.int64)
+        for name, (before, after) in readings.items():
+            old = self._rows[name]
+            self._rows[name] = Rows(
+                np.concatenate([old.source, source]),
+                np.concatenate([old.node, node]),
+                np.concatenate([old.before, before]),
+                np.concatenate([old.after, after]),
+            )
+        self._num_batches += len(asked)
+        self.num_results += len(source)
+        self._update()
+        nodes = self.settings.chain.t
+        self.trace.append(
+            {
+                "round": len(self.trace),
+                "t": [float(nodes[batch.node]) for batch in asked],
+                "num_results": self.num_results,
+                "num_sources": self._drawn,
+                "evaluations": self.spent,
+                "half_widths": {f.name: f.half_width for f in self.found},
+            }
+        )
+
+    @property
+    def num_drawn(self) -> int:
+        """Number of sources in use."""
+        return self._drawn
+
+    def index_of(self, target: Target) -> int:
+        """Index of a target's curve in the posterior."""
+        return self._place[self.settings.targets.index(target)]
+
+    def _update(self) -> None:
+        s = self.settings
+        before = None if self.posterior is None else self.posterior.mean()
+        curves: list[CurveOf] = []
+        place = []
+        for target in s.targets:
+            weights, error = self._prior(target.feature)
+            curve = curve_of(target, s.labels[target.feature], weights, error, s.is_weighted)
+            known = [
+                c.feature == curve.feature and c.after == curve.after and c.before == curve.before
+                for c in curves
+            ]
+            if not any(known):
+                curves.append(curve)
+                known.append(True)
+            place.append(known.index(True))
+        self._curves, self._place = curves, place
+        counted = [
+            tally(
+                curve,
+                self._rows[curve.feature],
+                None if before is None or not self.num_results else before[i],
+                len(s.chain.t),
+            )
+            for i, curve in enumerate(curves)
+        ]
+        self._rho = [rho for _, rho in counted]
+        self.posterior = Posterior.of(s.chain, [one for one, _ in counted])
+        self.found = tuple(
+            self._found(target, curves[k], k) for target, k in zip(s.targets, place, strict=True)
+        )
+        if self.num_results and all(found.is_settled for found in self.found):
+            self.reason = "every target is settled"
+
+    def _found(self, target: Target, curve: CurveOf, index: int) -> Found:
+        assert self.posterior is not None
+        crossing = self.posterior.crossing(index, self._threshold(target, curve))
+        low, middle, high = crossing.interval(self.settings.confidence)
+        side = "inside"
+        if high == -np.inf or low == np.inf:
+            side = "below" if high == -np.inf else "above"
+        elif not (np.isfinite(low) and np.isfinite(high)):
+            side = "open"
+        return Found(
+            name=target.name,
+            t=middle if np.isfinite(middle) else None,
+            low=low if np.isfinite(low) else None,
+            high=high if np.isfinite(high) else None,
+            is_reached=bool(0.5 * (high - low) <= self.settings.half_width)
+            if side == "inside"
+            else False,
+            side=side,
+        )
+
+    def _threshold(self, target: Target, curve: CurveOf) -> float:
+        if target.feature in self.settings.priors:
+            return target.threshold(curve.chance)
+        # an estimated prior may be far off at first: no reason to stop
+        shift = {"t_after": 1.0 - target.epsilon - curve.chance, "t_before": target.epsilon}
+        if target.quantity in shift:
+            return float(np.clip(shift[target.quantity] / (1.0 - curve.chance), 0.02, 0.98))
+        return target.threshold(curve.chance)
+
+    def _prior(self, feature: str) -> tuple[NDArray[np.float64], float]:
+        """Prior over the labels of a feature, and the standard error of its chance level."""
+        s = self.settings
+        num = len(s.labels[feature])
+        if feature in s.priors:
+            return s.priors[feature], 0.0
+        rows = self._rows[feature]
+        read = rows.before >= 0
+        _, first = np.unique(rows.source[read], return_index=True)
+        count = len(first)
+        if count < 2:
+            return np.full(num, 1.0 / num), 0.0
+        share = np.bincount(rows.before[read][first], minlength=num) / count
+        square = float(np.sum(share**2))
+        chance = (count * square - 1.0) / (count - 1.0)  # two different sources agree
+        error = 2.0 * np.sqrt(max(float(np.sum(share**3)) - square**2, 0.0) / count)
+        chance = float(np.clip(chance, 1.0 / num, _CHANCE_LIMIT))
+        # weights with this chance level: nearer to uniform than the shares
+        pull = np.sqrt(max(chance - 1.0 / num, 0.0) / max(square - 1.0 / num, 1e-12))
+        return 1.0 / num + min(float(pull), 1.0) * (share - 1.0 / num), float(error)
+
+    def _outlooks(self) -> tuple[list[Outlook], list[float]]:
+        """Moments of the curves that have open targets, and how many results count for each."""
+        s = self.settings
+        assert self.posterior is not None
+        generator = numpy_stream(s.seed, "search", len(self.trace))
+        is_open = [not f.is_settled for f in self.found]
+        wanted = sorted({k for k, still in zip(self._place, is_open, strict=True) if still})
+        draws = self.posterior.sample(_NUM_DRAWS, generator, curves=wanted)
+        outlooks, shares = [], [0.0] * len(self._curves)
+        for row, k in enumerate(wanted):
+            curve, own = self._curves[k], self.posterior.tallies[k]
+            times = [
+                crossing_times(s.chain, draws[row], self._threshold(target, curve))
+                for target, place, still in zip(s.targets, self._place, is_open, strict=True)
+                if place == k and still
+            ]
+            probs = own.chance + (1.0 - own.chance) * s.chain.value[draws[row]]
+            outlooks.append(Outlook.of(probs, np.stack(times), own.design))
+            shares[k] = (
+                1.0 if curve.after is None else float(curve.weights[list(curve.after)].sum())
+            )
+        return outlooks, shares
+
+    def _cost(self, node: int) -> float:
+        return float(self.settings.cost[np.searchsorted(self.settings.candidates, node)])
+
+    def _most_uses(self, cost: float, rho: float) -> int:
+        """How often a source should be used: the least variance for each evaluation.
+
+        With m uses the variance of a mean is ``(1 + (m - 1) rho) / m`` a source, which costs
+        ``source_cost + m cost``.
+        """
+        best = np.sqrt(self.settings.source_cost / max(cost, 1e-9) * (1.0 - rho) / rho)
+        return int(np.clip(np.round(best), 1, _MOST_USES))
+
+    def _fill(self, node: int, rho: float) -> Batch | None:
+        """A full batch of sources: those in use that may be used again, new ones, or any."""
+        s = self.settings
+        size, cost = s.batch_size, self._cost(node)
+        at = self._at.setdefault(node, np.zeros(s.num_sources, dtype=np.int64))
+        used = np.arange(self._drawn)
+        again = used[self._uses[used] < self._most_uses(cost, rho)]
+        order = np.lexsort((again, self._uses[again], at[again]))
+        chosen = again[order][:size]
+        if len(chosen) < size:
+            fresh = min(size, s.num_sources - self._drawn)
+            chosen = np.arange(self._drawn, self._drawn + fresh)
+            self._drawn += fresh
+            self.spent += s.batch_size * s.source_cost if fresh else 0.0
+            if fresh < size:
+                rest = np.setdiff1d(np.arange(self._drawn), chosen)
+                rest = rest[self._uses[rest] < _MOST_USES]
+                order = np.lexsort((rest, self._uses[rest], at[rest]))
+                chosen = np.concatenate([chosen, rest[order][: size - fresh]])
+        if len(chosen) == 0:
+            return None
+        batch = Batch(node, tuple(chosen.tolist()), tuple(at[chosen].tolist()))
+        at[chosen] += 1
+        self._uses[chosen] += 1
+        self.spent += size * cost
+        return batch
