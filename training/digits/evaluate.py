@@ -1,11 +1,16 @@
-"""Measure what the shipped digits model learned: ``evaluation.json``, model card, contact sheet.
+"""Measure what a shipped digits model learned: ``evaluation.json``, model card, contact sheet.
 
 Generates images with and without a digit as the condition, reads them with the shipped labeller
 and the exact pixel rules, and compares with the planted tables. Every image has random streams of
-its own, so more images extend a smaller evaluation and batching changes nothing but rounding.
+its own, so more images extend a smaller evaluation, batching changes nothing but rounding, and
+models of the same seed can be compared image by image. With ``--guidance`` only conditional
+images are drawn, and what is found is kept beside the unguided record, under ``guided``;
+``--per-digit 0`` draws only images of the null label and keeps the conditional record.
 
 Usage:
     python training/digits/evaluate.py [--per-digit 300] [--num-null 2000] [--sheet samples.png]
+    python training/digits/evaluate.py --guidance 3 --guidance-interval .2 1.3
+    python training/digits/evaluate.py --variant control --per-digit 100 --num-null 1000
 """
 
 from __future__ import annotations
@@ -23,17 +28,33 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, chi2
 
 from critwin.features.registry import load_feature
-from critwin.models.digits.data import DIGIT_LABELS, GROUND_LABELS, INK_LABELS, load_data
+from critwin.models.digits.data import (
+    DIGIT_LABELS,
+    FEATURES,
+    GROUND_LABELS,
+    GROUND_VALUES,
+    INK_COLORS,
+    VARIANTS,
+    load_data,
+)
 from critwin.models.digits.model import STEPS, DigitsModel, load_digits
 from critwin.streams import UnitStreams
 
-__all__ = ["evaluate", "generate", "main", "read_all"]
+__all__ = [
+    "conditional",
+    "generate",
+    "main",
+    "memorisation",
+    "null_label",
+    "read_all",
+    "shapes",
+]
 
 SEED = 1
 
 
 def generate(
-    model: DigitsModel, conditions: Sequence[str | None], batch: int = 200
+    model: DigitsModel, conditions: Sequence[str | None], batch: int = 200, seed: int = SEED
 ) -> NDArray[np.float32]:
     """Draw one image per condition; image i of a condition is the same in every evaluation.
 
@@ -41,6 +62,7 @@ def generate(
         model: The model.
         conditions: ``"0"`` to ``"9"``, or None for the null label, length N.
         batch: Images drawn at once.
+        seed: Seed of all streams.
 
     Returns:
         Images in ``[0, 1]``, shape ``(N, 3, 28, 28)``.
@@ -49,7 +71,7 @@ def generate(
     streams = []
     for condition in conditions:
         i = seen[condition] = seen.get(condition, -1) + 1
-        streams.append(UnitStreams(SEED, f"evaluate/{condition}/{i}", None, 0))
+        streams.append(UnitStreams(seed, f"evaluate/{condition}/{i}", None, 0))
     out, begin = [], time.monotonic()
     for k in range(0, len(conditions), batch):
         part = slice(k, k + batch)
@@ -107,16 +129,50 @@ def _nearest(images: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return two[:, 0], np.sqrt(np.maximum(near[:, 0], 0) / np.maximum(near[:, 1], 1e-12))
 
 
-def _memorisation(images: np.ndarray) -> dict[str, Any]:
-    """Count generated images whose nearest member is a repeated one, or is suspiciously near."""
-    data = load_data()
+def shapes(images: NDArray[np.float32], read: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    """Masks without colours: how far each pixel is from the ground read to the ink read.
+
+    Args:
+        images: In ``[-1, 1]``, shape ``(N, 3, 28, 28)``.
+        read: Their ink and ground; abstentions count as the first label.
+
+    Returns:
+        Shape ``(N, 28, 28)``; the mask itself, in ``[0, 1]``, for a rendered image.
+    """
+    ground = np.asarray(GROUND_VALUES, dtype=np.float32)[np.maximum(read["ground"], 0)]
+    ink = np.asarray(INK_COLORS, dtype=np.float32)[np.maximum(read["ink"], 0)]
+    way = ink - ground[:, None]
+    offset = images - ground[:, None, None, None]
+    along = np.einsum("nchw,nc->nhw", offset, way)
+    return np.asarray(along / (way**2).sum(1)[:, None, None], dtype=np.float32)
+
+
+def memorisation(
+    images: NDArray[np.float32], read: dict[str, NDArray[np.int64]], variant: str
+) -> dict[str, Any]:
+    """Count generated images whose nearest member is a repeated one, or is suspiciously near.
+
+    Repeated are the images that the main data repeat, for every variant: the control, which
+    repeats none, is told apart from the main model by the same count.
+
+    Args:
+        images: Generated under the null label, in ``[-1, 1]``, shape ``(N, 3, 28, 28)``.
+        read: Their ink and ground.
+        variant: Whose inks and grounds the members have.
+
+    Returns:
+        Shares with intervals, of generated images and of the non-members.
+    """
+    data = load_data(variant)
     members = np.flatnonzero(data.is_member)
-    keys = data.render(members)
-    times = data.multiplicity[members]
+    keys, masks = data.render(members), data.masks[members].astype(np.float32) / 255
+    times = load_data().multiplicity[members]
+    others = np.flatnonzero(~data.is_member)
+    other_masks = data.masks[others].astype(np.float32) / 255
     out: dict[str, Any] = {}
-    for name, queries in (
-        ("generated", images),
-        ("non_members", data.render(~data.is_member)),
+    for name, queries, query_masks in (
+        ("generated", images, shapes(images, read)),
+        ("non_members", data.render(others), other_masks),
     ):
         nearest, ratio = _nearest(queries, keys)
         row: dict[str, Any] = {
@@ -125,36 +181,38 @@ def _memorisation(images: np.ndarray) -> dict[str, Any]:
         row["nearest_is_repeated"] = _share(times[nearest] > 1)
         row["copies"] = _share(ratio < 0.5)
         row["copies_of_repeated_64x"] = _share((ratio < 0.5) & (times[nearest] == 64))
+        nearest, ratio = _nearest(query_masks, masks)
+        row["shape_copies"] = _share(ratio < 0.5)
+        row["shape_copies_of_repeated"] = _share((ratio < 0.5) & (times[nearest] > 1))
+        row["nearest_shape_is_repeated"] = _share(times[nearest] > 1)
         out[name] = row
     total = data.multiplicity.sum()
     out["share_of_training_rows"] = {
-        f"repeated_{k}x": float(k * (times == k).sum() / total) for k in (4, 16, 64)
+        f"repeated_{k}x": float(data.multiplicity[members][times == k].sum() / total)
+        for k in (4, 16, 64)
     }
     out["copy_rule"] = "distance to the nearest member < 0.5 x distance to the second nearest"
+    out["repeated"] = "images that the main data repeat; a shape is an image without its colours"
     return out
 
 
-def evaluate(
-    model: DigitsModel, per_digit: int, num_null: int
+def conditional(
+    model: DigitsModel, per_digit: int, seed: int = SEED
 ) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    """Generate, read and compare.
+    """Generate images of every digit, read them, and compare with what was planted.
 
     Args:
         model: The model.
-        per_digit: Images generated per digit condition.
-        num_null: Images generated under the null label.
+        per_digit: Images generated per digit.
+        seed: Seed of all streams.
 
     Returns:
-        The results, ready for JSON, and the first images of each condition for a contact sheet,
-        shape ``(11, 12, 3, 28, 28)``.
+        The results, ready for JSON, and the images, digits in turn, shape ``(N, 3, 28, 28)``.
     """
-    data = load_data()
-    rendered = read_all(data.render(np.arange(len(data))) * 0.5 + 0.5)
-    rules = {k: float((rendered[k] == data.label(k)).mean()) for k in ("ink", "ground")}
-
+    data = model.data
     # Round robin over the digits, so that a batch is a cross-section.
     wanted = np.tile(np.arange(10), per_digit)
-    images = generate(model, [DIGIT_LABELS[d] for d in wanted])
+    images = generate(model, [DIGIT_LABELS[d] for d in wanted], seed=seed)
     read = read_all(images)
     law = data.digit_ink / data.digit_ink.sum(1, keepdims=True)
     has_ink = read["ink"] >= 0
@@ -164,7 +222,7 @@ def evaluate(
     error = counts / size - law
     variance = law * (1 - law) / size
     statistic = float(((counts - size * law) ** 2 / (size * law)).sum())
-    conditional = {
+    result = {
         "per_digit": per_digit,
         "digit_accuracy": _share(read["digit"] == wanted),
         "digit_accuracy_by_digit": [
@@ -192,25 +250,35 @@ def evaluate(
         "ink_abstained": int((~has_ink).sum()),
         "ground": _law(read["ground"], data.prior("ground"), GROUND_LABELS),
     }
-    null_images = generate(model, [None] * num_null)
-    read = read_all(null_images)
-    null = {
-        "digit": _law(read["digit"], data.prior("digit"), DIGIT_LABELS),
-        "ink": _law(read["ink"], data.prior("ink"), INK_LABELS),
-        "ground": _law(read["ground"], data.prior("ground"), GROUND_LABELS),
-        "memorisation": _memorisation(null_images * 2 - 1),
+    return result, images
+
+
+def null_label(
+    model: DigitsModel, num: int, seed: int = SEED, variant: str = "main"
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """Generate images without a condition, read them, and look for copies of training images.
+
+    Args:
+        model: The model.
+        num: Images generated.
+        seed: Seed of all streams.
+        variant: The model's.
+
+    Returns:
+        The results, ready for JSON, and the images, shape ``(N, 3, 28, 28)``.
+    """
+    images = generate(model, [None] * num, seed=seed)
+    read, data = read_all(images), model.data
+    result: dict[str, Any] = {
+        name: _law(read[name], data.prior(name), FEATURES[name])
+        for name in ("digit", "ink", "ground")
     }
-    result = {
-        "schema": 1,
-        "seed": SEED,
-        "sampler": "the stochastic sampler of the package, "
-        f"{model.denoiser.schedule.steps} network calls",
-        "pixel_rules_on_rendered_images": rules,
-        "conditional": conditional,
-        "null_label": null,
-    }
-    rows = [images[wanted == d][:12] for d in range(10)] + [null_images[:12]]
-    return result, np.stack(rows)
+    return result | {"memorisation": memorisation(images * 2 - 1, read, variant)}, images
+
+
+def _sampler(model: DigitsModel) -> str:
+    calls = model.denoiser.schedule.steps
+    return f"the stochastic sampler of the package, {calls} network calls"
 
 
 def contact_sheet(rows: NDArray[np.float32], path: Path) -> None:
@@ -227,21 +295,68 @@ def contact_sheet(rows: NDArray[np.float32], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variant", choices=VARIANTS, default="main")
     parser.add_argument("--weights", type=Path, help="another folder of weights")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evaluation.json")
+    parser.add_argument("--out", type=Path, help="evaluation.json beside this script")
     parser.add_argument("--per-digit", type=int, default=300)
     parser.add_argument("--num-null", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--guidance", type=float, help="measure guided conditional images only")
+    parser.add_argument("--guidance-interval", type=float, nargs=2, metavar=("LOW", "HIGH"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sheet", type=Path, help="also draw samples to this PNG")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    model = load_digits(steps=args.steps, weights=args.weights)
-    result, rows = evaluate(model, args.per_digit, args.num_null)
+    suffix = "" if args.variant == "main" else f"-{args.variant}"
+    out = args.out or Path(__file__).parent / f"evaluation{suffix}.json"
+    model = load_digits(
+        variant=args.variant,
+        steps=args.steps,
+        weights=args.weights,
+        guidance=args.guidance,
+        guidance_interval=args.guidance_interval,
+    )
+    before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    sheet = []
+    if args.guidance is None:
+        data = model.data
+        rendered = read_all(data.render(np.arange(len(data))) * 0.5 + 0.5)
+        result = {
+            "schema": 1,
+            "seed": args.seed,
+            "sampler": _sampler(model),
+            "pixel_rules_on_rendered_images": {
+                k: float((rendered[k] == data.label(k)).mean()) for k in ("ink", "ground")
+            },
+        }
+        if args.per_digit:
+            result["conditional"], images = conditional(model, args.per_digit, args.seed)
+            sheet += [images[d::10][:12] for d in range(10)]
+        elif {k: before[k] for k in ("seed", "sampler")} == {
+            k: result[k] for k in ("seed", "sampler")
+        }:
+            result["conditional"] = before["conditional"]
+        else:
+            parser.error(f"{out} was measured otherwise; give --per-digit")
+        result["null_label"], images = null_label(model, args.num_null, args.seed, args.variant)
+        sheet.append(images[:12])
+    else:
+        found, images = conditional(model, args.per_digit, args.seed)
+        sheet += [images[d::10][:12] for d in range(10)]
+        result = before | {
+            "guided": {
+                "guidance": args.guidance,
+                "guidance_interval": args.guidance_interval,
+                "seed": args.seed,
+                "network_calls": model.num_evaluations(model.denoiser.schedule.start),
+                "conditional": found,
+            }
+        }
     text = json.dumps(result, indent=1, allow_nan=False)
-    args.out.write_text(text + "\n", encoding="utf-8")
+    out.write_text(text + "\n", encoding="utf-8")
     if args.sheet:
-        contact_sheet(rows, args.sheet)
+        contact_sheet(np.stack(sheet), args.sheet)
     print(text)
     return 0
 

@@ -25,7 +25,7 @@ from critwin.theory.datasets import dataset_prediction
 from critwin.transitions import Transitions
 from critwin.windows import critical_window
 
-__all__ = ["card", "main", "predict", "summarise"]
+__all__ = ["card", "law", "main", "predict", "read_json", "share", "summarise", "table"]
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "src/critwin/models/digits"
@@ -135,7 +135,8 @@ versions of torch, threads and processor.
 """
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a record."""
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
 
@@ -165,20 +166,22 @@ def summarise(log: Path, minutes: float, notes: list[str]) -> dict[str, Any]:
     }
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     """Draw a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _share(row: dict[str, Any]) -> str:
+def share(row: dict[str, Any]) -> str:
+    """Write a share with its interval."""
     low, high = row["interval_95"]
     return f"{row['value']:.1%} ({low:.1%} to {high:.1%})"
 
 
-def _law(row: dict[str, Any]) -> str:
+def law(row: dict[str, Any]) -> str:
+    """Write the generated law of a feature."""
     return ", ".join(
-        f"{name} {share:.1%}" for name, share in zip(row["labels"], row["generated"], strict=True)
+        f"{name} {part:.1%}" for name, part in zip(row["labels"], row["generated"], strict=True)
     )
 
 
@@ -246,7 +249,7 @@ def card(
         grounds=", ".join(f"{k} {v:+.1f}" for k, v in planted["ground_values"].items()),
         inks=", ".join(f"{k} {tuple(v)}" for k, v in planted["ink_colors"].items()),
         num_rows=planted["num_training_rows"],
-        planted_table=_table(
+        planted_table=table(
             ["digit", *inks, *grounds],
             [
                 [str(d), *map(str, counts["digit_ink"][d]), *map(str, counts["digit_ground"][d])]
@@ -265,11 +268,11 @@ def card(
         loss_last=training["loss"][-1][1],
         notes="".join(f"- {note}\n" for note in training["notes"]),
         sampler=evaluation["sampler"][0].upper() + evaluation["sampler"][1:],
-        accuracy=_share(cond["digit_accuracy"]),
+        accuracy=share(cond["digit_accuracy"]),
         goal="reached" if cond["digit_accuracy"]["value"] >= 0.95 else "**missed**",
         num=cond["digit_accuracy"]["of"],
         by_digit=", ".join(
-            f"{d}: {share:.1%}" for d, share in enumerate(cond["digit_accuracy_by_digit"])
+            f"{d}: {part:.1%}" for d, part in enumerate(cond["digit_accuracy_by_digit"])
         ),
         max_error=100 * ink["max_error"],
         rms=100 * ink["rms_error"],
@@ -279,11 +282,11 @@ def card(
         per_digit=cond["per_digit"],
         chi2=ink["chi2"],
         chi2_p=ink["chi2_p_value"],
-        cond_ground=_law(cond["ground"]),
+        cond_ground=law(cond["ground"]),
         num_null=null["digit"]["num"],
-        null_ground=_law(null["ground"]),
-        null_ink=_law(null["ink"]),
-        null_digit=_law(null["digit"]),
+        null_ground=law(null["ground"]),
+        null_ink=law(null["ink"]),
+        null_digit=law(null["digit"]),
         p_ground=null["ground"]["chi2_p_value"],
         p_ink=null["ink"]["chi2_p_value"],
         p_digit=null["digit"]["chi2_p_value"],
@@ -294,21 +297,21 @@ def card(
         + null["ink"]["abstained"]
         + null["ground"]["abstained"],
         num_generated=2 * (cond["digit_accuracy"]["of"] + null["digit"]["num"]),
-        ink_table=_table(
+        ink_table=table(
             ["digit", *inks],
             [
                 [
                     str(d),
                     *(
-                        f"{100 * got:.1f} ({100 * law:.1f})"
-                        for got, law in zip(ink["generated"][d], ink["target"][d], strict=True)
+                        f"{100 * got:.1f} ({100 * aim:.1f})"
+                        for got, aim in zip(ink["generated"][d], ink["target"][d], strict=True)
                     ),
                 ]
                 for d in digits
             ],
         ),
         memorisation="\n".join(
-            f"| {words} | {_share(generated[key])} | {_share(others[key])} |"
+            f"| {words} | {share(generated[key])} | {share(others[key])} |"
             for key, words in {
                 "nearest_is_repeated_4x": "nearest member is one shown 4 times",
                 "nearest_is_repeated_16x": "nearest member is one shown 16 times",
@@ -319,12 +322,12 @@ def card(
         ),
         share64=memory["share_of_training_rows"]["repeated_64x"],
         labeller_parameters=f"{labeller['num_parameters']:,}",
-        labeller=_share(
+        labeller=share(
             {"value": labeller["accuracy"], "interval_95": labeller["accuracy_interval_95"]}
         ),
         noise=labeller["accuracy_with_noise_0.05"],
         blur=labeller["accuracy_with_blur_3x3"],
-        labeller_table=_table(
+        labeller_table=table(
             ["", *map(str, digits)],
             [[str(d), *map(str, row)] for d, row in enumerate(labeller["counts_true_by_said"])],
         ),
@@ -348,11 +351,11 @@ def main(argv: list[str] | None = None) -> int:
     with safe_open(weights / "unet/diffusion_pytorch_model.safetensors", framework="np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
     text = card(
-        _read(PACKAGE / "data/planted.json"),
-        _read(weights / "labeller_errors.json"),
-        _read(HERE / "evaluation.json"),
-        _read(HERE / "training.json"),
-        _read(weights / "unet/config.json"),
+        read_json(PACKAGE / "data/planted.json"),
+        read_json(weights / "labeller_errors.json"),
+        read_json(HERE / "evaluation.json"),
+        read_json(HERE / "training.json"),
+        read_json(weights / "unet/config.json"),
         sum(math.prod(shape) for shape in shapes),
         predict(),
     )
