@@ -71,7 +71,14 @@ def model_options() -> dict[str, dict[str, Option]]:
 
 def _builtin(name: str) -> Callable[..., Any]:
     factory = _BUILTINS[name][0]
-    return factory() if name == "digits" else factory  # its factory is imported only now
+    return factory() if name in _IMPORTED else factory  # its factory is imported only now
+
+
+def _pipeline() -> Callable[..., Model]:
+    from importlib import import_module
+
+    factory: Callable[..., Model] = import_module("critwin.models.pipeline").load_pipeline
+    return factory
 
 
 def _digits() -> Callable[..., Model]:
@@ -109,4 +116,9 @@ def _mixture(
 _BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
     "digits": (_digits, "28 x 28 colour digits with planted features, the shipped network"),
     "mixture": (_mixture, "a Gaussian mixture, exact: option `file`, a TOML mixture"),
+    "pipeline": (
+        _pipeline,
+        "a diffusers pipeline (Stable Diffusion, FLUX, DDPM, DiT): option `path`, folder or hub",
+    ),
 }
+_IMPORTED = ("digits", "pipeline")
