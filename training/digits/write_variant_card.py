@@ -57,8 +57,8 @@ Training rows{counted}:
   {main_num}).
 - Ink given the digit: largest error of the 30 entries {max_error:.1f} points, root mean square
   {rms:.1f} points, where counting {per_digit} images a digit alone gives {rms_counting:.1f};
-  beyond counting {rms_beyond:.1f} points. Root mean square distance from the law of the *main* model:
-  {rms_main:.1f} points. Chi-square {chi2:.1f} on 20 degrees of freedom, p = {chi2_p:.2g}.
+  beyond counting {rms_beyond:.1f} points. Root mean square distance from the law of the *main*
+  model: {rms_main:.1f} points. Chi-square {chi2:.1f} on 20 degrees of freedom, p = {chi2_p:.2g}.
 - Ground given a digit: {cond_ground}.
 - Null label, {num_null} images: {null_ground}; {null_ink}; digits {null_digit}.
 
@@ -80,7 +80,8 @@ the next; in shape: whatever its colours.
 
 ```
 python training/digits/train_unet.py --variant {variant} \\
-    --init src/critwin/models/digits/weights --steps {steps} --lr {lr:g} --warmup {warmup} --ema {ema:g} --seed {seed} --threads 1
+    --init src/critwin/models/digits/weights --steps {steps} --lr {lr:g} \\
+    --warmup {warmup} --ema {ema:g} --seed {seed} --threads 1
 python training/digits/make_manifest.py --weights src/critwin/models/digits/weights-{variant}
 python training/digits/evaluate.py --variant {variant} --per-digit {per_digit} \\
     --num-null {num_null}
