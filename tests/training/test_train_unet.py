@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file
 
 PATH = Path(__file__).parents[2] / "training/digits/train_unet.py"
 TINY: dict[str, Any] = {
@@ -137,6 +138,59 @@ def test_global_random_state_is_left_alone(script: ModuleType) -> None:
     before = torch.random.get_rng_state()
     _trainer(script).train_step()
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_run_can_start_from_exported_weights(script: ModuleType, tmp_path: Path) -> None:
+    first = _trainer(script)
+    first.train_step()
+    script.export(first, tmp_path)
+    init = script.digest(tmp_path)
+    trainer = _trainer(script, seed=1, init=init, variant="control")
+    trainer.start_from(tmp_path)
+    for p, ema, name in zip(trainer.parameters, trainer.ema, trainer.names, strict=True):
+        assert torch.equal(p, first.ema_state()[name])
+        assert torch.equal(ema, p)
+    assert not trainer.optimizer.state
+    trainer.train_step()
+    with pytest.raises(ValueError, match="has taken 1 steps"):
+        trainer.start_from(tmp_path)
+    trainer.save(tmp_path / "state.safetensors")
+    again = _trainer(script, seed=1, init=init, variant="control")
+    again.load(tmp_path / "state.safetensors")
+    for p, q in zip(trainer.parameters, again.parameters, strict=True):
+        assert torch.equal(p, q)
+
+
+def test_other_starting_weights_are_refused(script: ModuleType, tmp_path: Path) -> None:
+    trainer = _trainer(script)
+    script.export(trainer, tmp_path)
+    init = script.digest(tmp_path)
+    with pytest.raises(ValueError, match="other weights than none"):
+        trainer.start_from(tmp_path)
+    trainer.train_step()
+    script.export(trainer, tmp_path)
+    with pytest.raises(ValueError, match="has other weights than"):
+        _trainer(script, init=init).start_from(tmp_path)
+    trainer.save(tmp_path / "state.safetensors")
+    with pytest.raises(ValueError, match=r"got other \['init', 'variant'\]"):
+        _trainer(script, init=init, variant="control").load(tmp_path / "state.safetensors")
+
+
+def test_export_in_half_precision_is_the_rounded_average(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    trainer = _trainer(script)
+    trainer.train_step()
+    for dtype in (torch.float32, torch.float16):
+        script.export(trainer, tmp_path / str(dtype), dtype)
+    sizes = [
+        (tmp_path / str(dtype) / script.WEIGHTS_FILE).stat().st_size
+        for dtype in (torch.float32, torch.float16)
+    ]
+    assert sizes[1] < 0.7 * sizes[0]
+    half = load_file(tmp_path / "torch.float16" / script.WEIGHTS_FILE)
+    for name, p in trainer.ema_state().items():
+        assert torch.equal(half[name], p.half())
 
 
 def test_export_is_what_diffusers_reads(script: ModuleType, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from critwin.streams import UnitStreams
 
 __all__ = [
     "conditional",
+    "copies",
     "generate",
     "main",
     "memorisation",
@@ -147,13 +148,41 @@ def shapes(images: NDArray[np.float32], read: dict[str, NDArray[np.int64]]) -> N
     return np.asarray(along / (way**2).sum(1)[:, None, None], dtype=np.float32)
 
 
-def memorisation(
-    images: NDArray[np.float32], read: dict[str, NDArray[np.int64]], variant: str
+def copies(
+    images: NDArray[np.float32], masks: NDArray[np.float32], variant: str
 ) -> dict[str, Any]:
-    """Count generated images whose nearest member is a repeated one, or is suspiciously near.
+    """Count images whose nearest member is a repeated one, or is suspiciously near.
 
     Repeated are the images that the main data repeat, for every variant: the control, which
     repeats none, is told apart from the main model by the same count.
+
+    Args:
+        images: In ``[-1, 1]``, shape ``(N, 3, 28, 28)``.
+        masks: The same without their colours, shape ``(N, 28, 28)``.
+        variant: Whose inks and grounds the members have.
+
+    Returns:
+        Shares with intervals.
+    """
+    data = load_data(variant)
+    members = np.flatnonzero(data.is_member)
+    times = load_data().multiplicity[members]
+    nearest, ratio = _nearest(images, data.render(members))
+    row = {f"nearest_is_repeated_{k}x": _share(times[nearest] == k) for k in (4, 16, 64)}
+    row["nearest_is_repeated"] = _share(times[nearest] > 1)
+    row["copies"] = _share(ratio < 0.5)
+    row["copies_of_repeated_64x"] = _share((ratio < 0.5) & (times[nearest] == 64))
+    nearest, ratio = _nearest(masks, data.masks[members].astype(np.float32) / 255)
+    row["shape_copies"] = _share(ratio < 0.5)
+    row["shape_copies_of_repeated"] = _share((ratio < 0.5) & (times[nearest] > 1))
+    row["nearest_shape_is_repeated"] = _share(times[nearest] > 1)
+    return row
+
+
+def memorisation(
+    images: NDArray[np.float32], read: dict[str, NDArray[np.int64]], variant: str
+) -> dict[str, Any]:
+    """Count copies of training images among generated images and among the non-members.
 
     Args:
         images: Generated under the null label, in ``[-1, 1]``, shape ``(N, 3, 28, 28)``.
@@ -161,39 +190,21 @@ def memorisation(
         variant: Whose inks and grounds the members have.
 
     Returns:
-        Shares with intervals, of generated images and of the non-members.
+        The counts of :func:`copies` for both, and how much of the training the repeats are.
     """
     data = load_data(variant)
-    members = np.flatnonzero(data.is_member)
-    keys, masks = data.render(members), data.masks[members].astype(np.float32) / 255
-    times = load_data().multiplicity[members]
-    others = np.flatnonzero(~data.is_member)
+    others, times = np.flatnonzero(~data.is_member), load_data().multiplicity
     other_masks = data.masks[others].astype(np.float32) / 255
-    out: dict[str, Any] = {}
-    for name, queries, query_masks in (
-        ("generated", images, shapes(images, read)),
-        ("non_members", data.render(others), other_masks),
-    ):
-        nearest, ratio = _nearest(queries, keys)
-        row: dict[str, Any] = {
-            f"nearest_is_repeated_{k}x": _share(times[nearest] == k) for k in (4, 16, 64)
-        }
-        row["nearest_is_repeated"] = _share(times[nearest] > 1)
-        row["copies"] = _share(ratio < 0.5)
-        row["copies_of_repeated_64x"] = _share((ratio < 0.5) & (times[nearest] == 64))
-        nearest, ratio = _nearest(query_masks, masks)
-        row["shape_copies"] = _share(ratio < 0.5)
-        row["shape_copies_of_repeated"] = _share((ratio < 0.5) & (times[nearest] > 1))
-        row["nearest_shape_is_repeated"] = _share(times[nearest] > 1)
-        out[name] = row
-    total = data.multiplicity.sum()
-    out["share_of_training_rows"] = {
-        f"repeated_{k}x": float(data.multiplicity[members][times == k].sum() / total)
-        for k in (4, 16, 64)
+    return {
+        "generated": copies(images, shapes(images, read), variant),
+        "non_members": copies(data.render(others), other_masks, variant),
+        "share_of_training_rows": {
+            f"repeated_{k}x": float(data.multiplicity[times == k].sum() / data.multiplicity.sum())
+            for k in (4, 16, 64)
+        },
+        "copy_rule": "distance to the nearest member < 0.5 x distance to the second nearest",
+        "repeated": "images that the main data repeat; a shape is an image without its colours",
     }
-    out["copy_rule"] = "distance to the nearest member < 0.5 x distance to the second nearest"
-    out["repeated"] = "images that the main data repeat; a shape is an image without its colours"
-    return out
 
 
 def conditional(
