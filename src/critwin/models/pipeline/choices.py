@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critwin.errors import InputError
 from critwin.models.pipeline.catalogue import SCHEDULER
-from critwin.models.pipeline.schedules import can_start
+from critwin.models.pipeline.schedules import can_start, old_ways
 
 if TYPE_CHECKING:
     from critwin.models.base import Prediction
@@ -219,7 +219,8 @@ def choose_scheduler(
                 wanted="one of " + ", ".join(k for k in known_options if k != "self"),
             )
     try:
-        chosen = made.from_config(own.config, **options)
+        with old_ways():
+            chosen = made.from_config(own.config, **options)
     except Exception as error:  # each scheduler checks its options in its own way
         raise InputError(
             f"{made.__name__} cannot be made with these options",

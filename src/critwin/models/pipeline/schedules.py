@@ -15,7 +15,8 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
 
     from critwin.models.base import Prediction
 
-__all__ = ["PipelineSchedule", "can_start", "noise_arguments", "read_schedule", "reversals_of"]
+__all__ = [
+    "PipelineSchedule",
+    "can_start",
+    "noise_arguments",
+    "old_ways",
+    "read_schedule",
+    "reversals_of",
+]
 
 _SAME_LEVEL = 1e-6
 _GOOD = "DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, …"
@@ -180,8 +188,7 @@ def read_schedule(scheduler: Any, arguments: Mapping[str, Any]) -> PipelineSched
     _check_terminal(scheduler)
     fresh = copy.deepcopy(scheduler)
     try:
-        with warnings.catch_warnings():  # old ways of NumPy inside the schedulers
-            warnings.simplefilter("ignore", DeprecationWarning)
+        with old_ways():
             fresh.set_timesteps(**arguments)
     except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         asked = ", ".join(key for key in arguments)
@@ -301,6 +308,14 @@ def can_start(scheduler: Any) -> bool:
     except InputError:
         return False
     return True
+
+
+@contextmanager
+def old_ways() -> Iterator[None]:
+    """No warnings of NumPy about how schedulers of diffusers use it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _check_methods(scheduler: Any) -> None:

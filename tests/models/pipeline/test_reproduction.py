@@ -1,0 +1,225 @@
+"""From the pipeline's own initial latents, critwin's loop is the pipeline's own call."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # inside diffusers
+STEPS = 6
+PROMPTS = ["a photo of a car", "a dog on the beach"]
+
+UNET_SCHEDULERS: list[tuple[str, dict[str, Any]]] = [
+    ("DDIMScheduler", {}),
+    ("DDPMScheduler", {}),
+    ("EulerDiscreteScheduler", {}),
+    ("EulerAncestralDiscreteScheduler", {}),
+    ("DPMSolverMultistepScheduler", {}),
+    ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    ("UniPCMultistepScheduler", {}),
+    ("HeunDiscreteScheduler", {}),
+    ("KDPM2AncestralDiscreteScheduler", {}),
+    ("LCMScheduler", {}),
+]
+
+
+def name_of(case: Any) -> str:
+    return "-".join([case[0], *case[1]]) if isinstance(case, tuple) else str(case)
+
+
+def own_call(model: Any, scheduler: Any, generators: list[torch.Generator], **call: Any) -> Any:
+    """What the pipeline itself makes of the noise that critwin starts from."""
+    pipe = model.pipeline
+    pipe.scheduler = type(scheduler).from_config(scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    latents = torch.stack([torch.randn(model.sample_shape, generator=one) for one in generators])
+    return pipe(
+        latents=latents, generator=generators, output_type="latent", return_dict=False, **call
+    )[0]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("case", UNET_SCHEDULERS, ids=name_of)
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_unet_pipelines_with_prompts(
+    family: str,
+    case: tuple[str, dict[str, Any]],
+    guidance: float,
+    loaded: Callable[..., Any],
+    units: Callable[..., Any],
+) -> None:
+    name, options = case
+    negative = "blurry" if guidance > 1 and name == "DDIMScheduler" else None
+    model = loaded(
+        family,
+        steps=STEPS,
+        scheduler=name,
+        scheduler_options=options,
+        guidance=guidance,
+        negative=negative,
+    )
+    streams = units(2)
+    for way in model.reversals:
+        model.reversals = (way,)
+        ours = model.generate(PROMPTS, streams)
+        theirs = own_call(
+            model,
+            model.schedule.scheduler,
+            [one.generator("generate") for one in streams],
+            prompt=PROMPTS,
+            negative_prompt=None if negative is None else [negative] * 2,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance,
+            eta=1.0 if way == "stochastic" else 0.0,
+            height=16,
+            width=16,
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        assert float(ours.std()) > 0.1
+
+
+def test_reversals_are_not_the_same(loaded: Callable[..., Any], units: Callable[..., Any]) -> None:
+    """The comparison above can fail: another way gives other numbers."""
+    model = loaded("sd", steps=STEPS)
+    assert model.reversals == ("stochastic", "ode")
+    one = model.generate(PROMPTS, units(2))
+    model.reversals = ("ode",)
+    assert float((one - model.generate(PROMPTS, units(2))).abs().max()) > 0.1
+
+
+FLOWS: list[tuple[str, dict[str, Any]]] = [
+    ("FlowMatchEulerDiscreteScheduler", {}),
+    ("FlowMatchHeunDiscreteScheduler", {}),
+    (
+        "DPMSolverMultistepScheduler",
+        {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+    ),
+    (
+        "UniPCMultistepScheduler",
+        {"use_flow_sigmas": True, "prediction_type": "flow_prediction"},
+    ),
+]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("case", FLOWS, ids=name_of)
+def test_sd3(
+    case: Any, guidance: float, loaded: Callable[..., Any], units: Callable[..., Any]
+) -> None:
+    name, options = case
+    model = loaded(
+        "sd3", steps=STEPS, scheduler=name, scheduler_options=options, guidance=guidance
+    )
+    streams = units(2)
+    ours = model.generate(PROMPTS, streams)
+    theirs = own_call(
+        model,
+        model.schedule.scheduler,
+        [one.generator("generate") for one in streams],
+        prompt=PROMPTS,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        height=16,
+        width=16,
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("true_guidance", [None, 2.0])
+@pytest.mark.parametrize("guidance", [1.0, 3.5])
+def test_flux(
+    guidance: float,
+    true_guidance: float | None,
+    loaded: Callable[..., Any],
+    units: Callable[..., Any],
+) -> None:
+    model = loaded("flux", steps=STEPS, guidance=guidance, true_guidance=true_guidance)
+    streams = units(2)
+    ours = model.generate(PROMPTS, streams)
+    pipe = model.pipeline
+    pipe.set_progress_bar_config(disable=True)
+    generators = [one.generator("generate") for one in streams]
+    latents = torch.stack([torch.randn(model.sample_shape, generator=g) for g in generators])
+    packed = pipe._pack_latents(latents, 2, *model.sample_shape)
+    theirs = pipe(
+        prompt=PROMPTS,
+        negative_prompt=None if true_guidance is None else ["", ""],
+        true_cfg_scale=true_guidance or 1.0,
+        latents=packed,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        height=16,
+        width=16,
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    theirs = pipe._unpack_latents(theirs, 16, 16, pipe.vae_scale_factor)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    images = pipe(
+        prompt=PROMPTS,
+        negative_prompt=None if true_guidance is None else ["", ""],
+        true_cfg_scale=true_guidance or 1.0,
+        latents=packed,
+        num_inference_steps=STEPS,
+        guidance_scale=guidance,
+        height=16,
+        width=16,
+        output_type="pt",
+        return_dict=False,
+    )[0]
+    torch.testing.assert_close(model.decode(ours), images, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler"])
+def test_unconditional(name: str, loaded: Callable[..., Any], units: Callable[..., Any]) -> None:
+    model = loaded("ddpm", steps=STEPS, scheduler=name, reversal=None)
+    streams = units(2)
+    if name == "DDIMScheduler":
+        model.reversals = ("ode",)
+    ours = model.generate([None, None], streams)
+    pipe = model.pipeline
+    pipe.scheduler = copy.deepcopy(model.schedule.scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    theirs = pipe(
+        batch_size=2,
+        generator=[one.generator("generate") for one in streams],
+        num_inference_steps=STEPS,
+        output_type="pt",
+    ).images
+    torch.testing.assert_close(model.decode(ours), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler"]
+)
+def test_dit(
+    name: str, guidance: float, loaded: Callable[..., Any], units: Callable[..., Any]
+) -> None:
+    model = loaded("dit", steps=STEPS, scheduler=name, guidance=guidance, reversal="ode")
+    assert model.conditions is not None
+    streams = units(2)
+    ours = model.generate([model.conditions[7], model.conditions[1]], streams)
+    pipe = model.pipeline
+    pipe.scheduler = copy.deepcopy(model.schedule.scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    # that pipeline never scales its noise, which Euler's schedulers need
+    start = model.schedule.initial
+    generators = [one.generator("generate") for one in streams]
+    if start == 1.0:
+        theirs = pipe(
+            class_labels=[7, 1],
+            guidance_scale=guidance,
+            generator=generators,
+            num_inference_steps=STEPS,
+            output_type="pt",
+        ).images
+        torch.testing.assert_close(model.decode(ours), theirs, rtol=1e-4, atol=1e-4)
+    other = model.generate([model.conditions[3], model.conditions[1]], streams)
+    assert torch.equal(other[1], ours[1])
+    assert float((other[0] - ours[0]).abs().max()) > 1e-3
