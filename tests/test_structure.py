@@ -32,6 +32,7 @@ FLOORS = [
     {"models", "features"},
     {"experiments"},
     {"runs"},
+    {"audits"},
     {"reports"},
     {"cli", "__main__"},
 ]
