@@ -49,7 +49,7 @@ def demo_text(out: str, *, fast: bool = False) -> str:
     Returns:
         TOML; the full demo only adds units to the fast one.
     """
-    from critwin.cli.init import experiment_text
+    from critwin.cli._experiment_text import experiment_text
 
     return experiment_text(
         out=out,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,17 +12,44 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from critwin.runs.config import ExperimentFile
+    from critwin.models.base import Model
 
-__all__ = ["experiment_text", "init"]
+__all__ = ["init"]
+
+_DIGITS = ("ground", "ink", "digit")
+_LEAST, _MOST = 0.2, 5.0
 
 
 def init(
     file: Annotated[Path, typer.Argument(help="Experiment file to write, e.g. digits.toml.")],
-    model: Annotated[str, typer.Option(help="Model; critwin models lists them.")] = "digits",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Model (critwin models lists them), or a diffusers pipeline: its folder, or its "
+            "name on the hub, owner/name."
+        ),
+    ] = "digits",
     features: Annotated[
-        str, typer.Option(help="Features, by commas; critwin features lists them.")
-    ] = "ground,ink,digit",
+        str | None,
+        typer.Option(
+            help="Features, by commas; critwin features lists them. ground,ink,digit for the "
+            "digits unless given."
+        ),
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A feature in words, NAME="LABEL","LABEL"; read by CLIP or SigLIP. Repeatable.'
+        ),
+    ] = None,
+    labeller: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub name of the CLIP or SigLIP that reads --feature."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="Condition of generated sources; may hold commas. Repeatable."),
+    ] = None,
     sources: Annotated[int, typer.Option(help="Number of sources.")] = 48,
     kind: Annotated[
         str, typer.Option(help="Sources: generated, dataset or images.")
@@ -41,8 +68,13 @@ def init(
         int | None, typer.Option(help="Steps of the schedule; the model's own unless given.")
     ] = None,
     levels: Annotated[int, typer.Option(help="Number of noise levels.")] = 20,
-    start: Annotated[float, typer.Option("--from", help="Least noise, in --unit.")] = 0.2,
-    stop: Annotated[float, typer.Option("--to", help="Most noise, in --unit.")] = 5.0,
+    start: Annotated[
+        float | None, typer.Option("--from", help="Least noise, in --unit; t = .2 unless given.")
+    ] = None,
+    stop: Annotated[
+        float | None,
+        typer.Option("--to", help="Most noise, in --unit; t = 5, or the model's most."),
+    ] = None,
     unit: Annotated[str, typer.Option(help="t, logsnr, sigma, alpha_bar or flow.")] = "t",
     replicates: Annotated[int, typer.Option(help="Repetitions of each unit.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of all random streams.")] = 0,
@@ -67,6 +99,7 @@ def init(
     """Write a commented experiment file, checked against the model and the features."""
     import tomllib
 
+    from critwin.cli._experiment_text import experiment_text
     from critwin.cli._output import print_json, say
     from critwin.errors import ConfigError, InputError
     from critwin.runs.config import parse_config
@@ -80,31 +113,49 @@ def init(
             next_step="choose another name, or --force",
         )
     for flag, level in (("--from", start), ("--to", stop)):
-        if not isfinite(level):
+        if level is not None and not isfinite(level):
             raise InputError(
                 f"{flag} is not a noise level",
                 got=level,
                 wanted=f"a finite number in the unit {unit}",
                 next_step=f"give another {flag}",
             )
-    names = [name.strip() for name in features.split(",") if name.strip()]
+    name, own = _model_of(model)
+    words = _words(feature or [])
+    names = _features(features, name, words)
+    options = _options(option or [], [*names, *words])
+    options["model"] = {**own, **options.get("model", {})}
+    if name == "pipeline" and steps is not None:  # its levels are those of its steps
+        options["model"].setdefault("steps", steps)
+        steps = None
+    loaded: Model | None = None
+    if check:
+        from critwin.models.registry import load_model
+
+        loaded = load_model(name, **options["model"])
+    least, most = _range_of(loaded, unit)
     text = experiment_text(
         out=file.stem + "-run" if out is None else out,
         seed=seed,
         batch_size=batch_size,
-        model=model,
+        model=name,
         features=names,
-        options=_options(option or [], names),
+        words=words,
+        labeller=labeller,
+        options=options,
         kind=kind,
         count=sources,
         path=path,
-        conditions=[name.strip() for name in conditions.split(",") if name.strip()],
+        conditions=[
+            *(part.strip() for part in conditions.split(",") if part.strip()),
+            *(prompt or []),
+        ],
         condition=condition,
         reversal=reversal,
         steps=steps,
         unit=unit,
-        start=start,
-        stop=stop,
+        start=least if start is None else start,
+        stop=most if stop is None else stop,
         num_levels=levels,
         replicates=replicates,
     )
@@ -112,8 +163,8 @@ def init(
         config = parse_config(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError("", "an option cannot be written to TOML", got=str(error)) from error
-    if check:
-        prepare(config)
+    if loaded is not None:
+        prepare(config, model=loaded)
     write_atomic(file, text.encode())
     if as_json:
         print_json({"file": str(file), "config": config.as_dict()})
@@ -121,118 +172,64 @@ def init(
         say(f"Wrote {file}. Next: critwin run {shlex.quote(_as_argument(file))} --dry-run")
 
 
-def experiment_text(
-    *,
-    out: str,
-    model: str,
-    features: Sequence[str],
-    count: int,
-    start: float,
-    stop: float,
-    num_levels: int,
-    unit: str = "t",
-    seed: int = 0,
-    batch_size: int = 16,
-    images: int = 8,
-    options: dict[str, dict[str, Any]] | None = None,
-    kind: str = "generated",
-    path: str | None = None,
-    conditions: Sequence[str] = (),
-    condition: str = "same",
-    reversal: str | None = None,
-    steps: int | None = None,
-    replicates: int = 1,
-) -> str:
-    """An experiment file with a comment on every entry.
+def _model_of(model: str) -> tuple[str, dict[str, Any]]:
+    """Name of a model and its options; folders and names on the hub are pipelines."""
+    from critwin.models.registry import list_models
 
-    Args:
-        out: Run folder.
-        model: Name of the model.
-        features: Names of the features.
-        count: Number of sources.
-        start: One end of the levels.
-        stop: The other end.
-        num_levels: Number of levels.
-        unit: Unit of the levels.
-        seed: Seed of all random streams.
-        batch_size: Rows of every batch.
-        images: Number of sources whose images are kept.
-        options: Options of the model (under ``"model"``) and of features, by name.
-        kind: Kind of sources.
-        path: Folder of images.
-        conditions: Conditions of generated sources.
-        condition: Condition of the reversal.
-        reversal: How to reverse.
-        steps: Steps of the schedule.
-        replicates: Repetitions of each unit.
-
-    Returns:
-        TOML.
-    """
-    own = options or {}
-    lines = [
-        "# An experiment of critwin: noise samples, denoise them, see which features survive.",
-        "# Measure it with `critwin run`; the same command again goes on where it stopped.",
-        "",
-        "[run]",
-        *_entry("out", out, "the run folder"),
-        *_entry("seed", seed, "of all random streams"),
-        *_entry("batch_size", batch_size, "rows of every batch; fixed, part of the result"),
-        *_entry("max_invalid", 0.05, "stop if more results than this share are NaN or constant"),
-        *_entry("images", images, "sources whose images are kept for the gallery"),
-        "",
-        "[model]",
-        *_entry("name", model, "`critwin models` lists them"),
-        *(line for key, value in own.get("model", {}).items() for line in _entry(key, value)),
-        "",
-        "[sources]",
-        *_entry("kind", kind, "generated by the model, its dataset, or images of a folder"),
-        *_entry("count", count, "may grow later; the earlier sources are kept"),
-    ]
-    if path is not None:
-        lines += _entry("path", path, "folder with PNG or JPEG files")
-    if conditions:
-        lines += _entry("conditions", list(conditions), "dealt to the sources in turn")
-    elif kind == "generated":
-        lines.append('# conditions = ["…"]  # dealt to the sources in turn; unconditional without')
-    lines += [
-        "",
-        "[denoise]",
-        *_entry("condition", condition, '"same" as the source, "none", or a condition'),
-        *_optional("reversal", reversal, '"stochastic"', "the model's first way without"),
-        *_optional("steps", steps, "50", "of the whole schedule; the model's own without"),
-        "",
-        "[levels]",
-        *_entry("unit", unit, "t (OU time), logsnr, sigma, alpha_bar or flow"),
-        *_entry("from", start, "the grid is uniform in the unit"),
-        *_entry("to", stop),
-        *_entry("count", num_levels, "or give `values = [...]` instead of from, to, count"),
-        "",
-        "[experiment]",
-        *_entry("name", "forward_reverse"),
-        *_entry("replicates", replicates, "fresh noise and reversals of a source; may grow later"),
-    ]
-    for name in features:
-        lines += ["", "[[feature]]", *_entry("name", name, "`critwin features` lists them")]
-        lines += [ln for key, value in own.get(name, {}).items() for ln in _entry(key, value)]
-    return "\n".join(lines) + "\n"
+    if model in list_models() or not ("/" in model or Path(model).is_dir()):
+        return model, {}
+    return "pipeline", {"path": model}
 
 
-def _entry(key: str, value: Any, comment: str = "") -> list[str]:
-    return [f"{key} = {_toml(value)}" + (f"  # {comment}" if comment else "")]
+def _words(pairs: Iterable[str]) -> dict[str, list[str]]:
+    """Features in words from ``NAME=LABEL,LABEL``; a label with a comma stands in quotes."""
+    from critwin.errors import InputError
+
+    found: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, is_pair, text = (part.strip() for part in pair.partition("="))
+        labels = [label.strip() for label in next(csv.reader([text], skipinitialspace=True), [])]
+        if not is_pair or not name.isidentifier() or len(labels) < 2 or not all(labels):
+            raise InputError(
+                "not a feature in words",
+                got=pair,
+                wanted='NAME="LABEL","LABEL" with at least two labels',
+            )
+        if name in found:
+            raise InputError("two features have the same name", got=name)
+        found[name] = labels
+    return found
 
 
-def _optional(key: str, value: Any, example: str, comment: str) -> list[str]:
-    return [f"# {key} = {example}  # {comment}"] if value is None else _entry(key, value, comment)
+def _features(given: str | None, model: str, words: Iterable[str]) -> list[str]:
+    """Names of the features that are not words; the digits have their own unless told."""
+    from critwin.errors import InputError
+
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip()]
+    if model == "digits":
+        return [] if list(words) else list(_DIGITS)
+    if not list(words):
+        raise InputError(
+            "no features",
+            wanted="at least one",
+            next_step='--feature NAME="LABEL","LABEL", or --features with one of critwin features',
+        )
+    return []
 
 
-def _toml(value: Any) -> str:
-    """A plain value in TOML; JSON's text is TOML's for all but tables."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+def _range_of(model: Model | None, unit: str) -> tuple[float, float]:
+    """Least and most noise of a grid in ``unit``, within what the model can start from."""
+    import numpy as np
+
+    from critwin.levels import from_logsnr, logsnr_of_ou_time, ou_time
+
+    least, most = _LEAST, _MOST
+    if model is not None and model.levels is not None:
+        own = ou_time(model.levels[np.isfinite(model.levels)])
+        least, most = max(least, float(own.min())), min(most, float(own.max()))
+    ends = from_logsnr(logsnr_of_ou_time(np.array([least, most])), unit)
+    return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
 
 
 def _as_argument(file: Path) -> str:
@@ -276,19 +273,3 @@ def _options(pairs: Sequence[str], features: Sequence[str]) -> dict[str, dict[st
             ) from error
         found.setdefault(owner, {})[key] = value
     return found
-
-
-def read_back(text: str) -> ExperimentFile:
-    """The experiment file that a text is.
-
-    Args:
-        text: TOML.
-
-    Returns:
-        The checked file.
-    """
-    import tomllib
-
-    from critwin.runs.config import parse_config
-
-    return parse_config(tomllib.loads(text))
