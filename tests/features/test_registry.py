@@ -47,6 +47,7 @@ def install(monkeypatch: pytest.MonkeyPatch, **targets: Any) -> None:
 def test_built_in_features_load_by_name() -> None:
     listed = list_features()
     assert set(listed) >= {"component", "classifier", "digit", "ground", "ink"}
+    assert set(listed) >= {"zero-shot", "image-classifier", "clusters", "hue", "brightness"}
     assert load_feature("ground", border=3).labels == ("dark", "light")
     assert load_feature("ink", called="colour").name == "colour"
     assert load_feature("digit").labels == tuple("0123456789")
@@ -86,13 +87,13 @@ def test_what_cannot_be_loaded(name: Any, options: dict[str, Any], message: str)
 
 
 def test_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, brightness=brightness, broken=ImportError("no torch"), number=3)
-    assert list_features()["brightness"] == "from pkg:brightness"
-    feature = load_feature("brightness", cut=0.2)
+    install(monkeypatch, glow=brightness, broken=ImportError("no torch"), number=3)
+    assert list_features()["glow"] == "from pkg:glow"
+    feature = load_feature("glow", cut=0.2)
     images = np.stack([np.full((3, 4, 4), v) for v in (0.1, 0.3)])
     assert checked_read(feature, images).indices.tolist() == [0, 1]
-    with pytest.raises(InputError, match="unknown option of feature 'brightness': got kut"):
-        load_feature("brightness", kut=0.2)
+    with pytest.raises(InputError, match="unknown option of feature 'glow': got kut"):
+        load_feature("glow", kut=0.2)
     with pytest.raises(InputError, match="cannot be imported: got ImportError: no torch"):
         load_feature("broken")
     with pytest.raises(InputError, match="not callable: got int"):

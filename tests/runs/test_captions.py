@@ -54,7 +54,7 @@ def test_another_caption_is_not_gone_on_with(tmp_path: Path) -> None:
 def test_a_caption_that_the_model_does_not_know(tmp_path: Path) -> None:
     folder = captioned(tmp_path / "images", last="lefd")
     raw = changed(sources={"kind": "images", "path": str(folder), "count": 4})
-    with pytest.raises(ConfigError, match="does not know this condition: got lefd.*'left'"):
+    with pytest.raises(ConfigError, match=r"does not know this condition: got lefd.*'left'"):
         start(tmp_path / "run", raw, model=ToyImages(), images=True)
     assert not (tmp_path / "run").exists()
     raw["denoise"] = {"condition": "none"}

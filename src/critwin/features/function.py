@@ -73,7 +73,7 @@ class FunctionFeature:
             labels=self.labels,
             abstain_below=self.abstain_below,
             version=self.version,
-            function=_describe(self.name, self.function, self.version),
+            function=describe_callable(self.name, self.function, self.version),
         )
 
     def read(self, samples: Any) -> Reading:
@@ -168,7 +168,7 @@ class FunctionComparison:
             "comparison/1",
             name=self.name,
             version=self.version,
-            function=_describe(self.name, self.function, self.version),
+            function=describe_callable(self.name, self.function, self.version),
         )
 
     def read(self, source: Any, result: Any) -> Mapping[str, NDArray[np.float64]]:
@@ -195,13 +195,29 @@ def _check_callable(name: str, function: Any) -> None:
         )
 
 
-def _describe(name: str, function: Any, version: str | None) -> Any:
-    """What can be known of a callable: its text, its constants, the weights of a module."""
+def describe_callable(name: str, function: Any, version: str | None) -> Any:
+    """What can be known of a callable: its text, its constants, the weights of a module.
+
+    Args:
+        name: What it belongs to, for the message.
+        function: The callable.
+        version: Its stated version, if it has one.
+
+    Returns:
+        Plain values for a fingerprint.
+
+    Raises:
+        InputError: If nothing is known and no version is stated.
+    """
     if isinstance(function, functools.partial):
-        inner = _describe(name, function.func, version)
+        inner = describe_callable(name, function.func, version)
         return ["partial", inner, _plain(list(function.args)), _plain(dict(function.keywords))]
     if isinstance(function, MethodType):
-        return ["method", _describe(name, function.__func__, version), _plain(function.__self__)]
+        return [
+            "method",
+            describe_callable(name, function.__func__, version),
+            _plain(function.__self__),
+        ]
     if isinstance(function, FunctionType):
         cells = [_plain(cell.cell_contents) for cell in function.__closure__ or ()]
         return [

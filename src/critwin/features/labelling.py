@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from critwin.features.base import Feature
 
-__all__ = ["ErrorMatrix", "error_matrix", "read_error_matrix"]
+__all__ = ["ErrorMatrix", "error_matrix", "read_error_matrix", "truth_indices"]
 
 _BATCH = 256
 
@@ -182,7 +182,7 @@ def error_matrix(
         InputError: If the numbers of samples and labels differ, there is none, a label is not one
             of the feature's, or the reading fails.
     """
-    indices = _truth_indices(feature, truth)
+    indices = truth_indices(feature, truth)
     if len(samples) != len(indices) or len(indices) == 0:
         raise InputError(
             "samples and true labels do not fit",
@@ -231,7 +231,19 @@ def read_error_matrix(path: str | Path) -> ErrorMatrix:
     return ErrorMatrix.from_dict(raw)
 
 
-def _truth_indices(feature: Feature, truth: Any) -> NDArray[np.int64]:
+def truth_indices(feature: Any, truth: Any) -> NDArray[np.int64]:
+    """True labels as indices into a feature's labels.
+
+    Args:
+        feature: Anything with a name and labels.
+        truth: N label names, or indices.
+
+    Returns:
+        Shape ``(N,)``.
+
+    Raises:
+        InputError: If this is no row of labels, or one is not the feature's.
+    """
     names = np.asarray(truth)
     if names.ndim != 1:
         raise InputError("true labels must be one row", got=f"shape {names.shape}", wanted="(N,)")

@@ -8,14 +8,13 @@ in experiment files.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Mapping
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from critwin.errors import InputError
+from critwin.features import _factories
 from critwin.features.base import Feature, check_feature
+from critwin.features.colour import BrightnessFeature, HueFeature
 from critwin.features.pixels import GroundFeature, InkFeature
 from critwin.plugins import Option, check_options, entry_point, listing, options_of
 
@@ -25,7 +24,7 @@ GROUP = "critwin.features"
 
 
 def load_feature(
-    feature: str | Feature, *, model: object = None, called: str | None = None, **options: Any
+    feature: str | Feature, /, *, model: object = None, called: str | None = None, **options: Any
 ) -> Feature:
     """A feature by name, with options.
 
@@ -86,82 +85,21 @@ def feature_options() -> dict[str, dict[str, Option]]:
     return found
 
 
-def _component(
-    *,
-    mixture: Any = None,
-    groups: Mapping[str, Any] | None = None,
-    draw: bool = False,
-    seed: int = 0,
-    name: str = "component",
-    model: object = None,
-) -> Feature:
-    from critwin.features.component import ComponentFeature
-    from critwin.theory.mixture_files import mixture_from_dict, mixture_from_toml
-    from critwin.theory.mixtures import GaussianMixture
-
-    if isinstance(mixture, str | Path):
-        mixture = mixture_from_toml(mixture)
-    elif isinstance(mixture, Mapping):
-        mixture = mixture_from_dict(mixture)
-    elif mixture is None:
-        mixture = getattr(model, "mixture", None)
-    if not isinstance(mixture, GaussianMixture):
-        raise InputError(
-            "feature 'component' needs a mixture",
-            got=type(model if mixture is None else mixture).__name__,
-            wanted="a GaussianMixture or its TOML file, or a model that is one",
-        )
-    return ComponentFeature(mixture=mixture, groups=groups, draw=draw, seed=seed, name=name)
-
-
-def _classifier(
-    *,
-    file: str,
-    abstain_below: float = 0.0,
-    name: str | None = None,
-    errors: str | Mapping[str, Any] | None = None,
-) -> Feature:
-    from critwin.features.classifier import load_classifier
-    from critwin.features.labelling import ErrorMatrix, read_error_matrix
-
-    matrix = None
-    if errors is not None:
-        matrix = (
-            read_error_matrix(errors)
-            if isinstance(errors, str)
-            else (ErrorMatrix.from_dict(errors))
-        )
-    return load_classifier(file, abstain_below=abstain_below, name=name, errors=matrix)
-
-
-def _digit(*, abstain_below: float = 0.0, name: str = "digit") -> Feature:
-    import numpy as np
-
-    from critwin.features.classifier import load_classifier
-    from critwin.features.labelling import ErrorMatrix
-
-    weights = files("critwin").joinpath("models", "digits", "weights")
-    matrix = None
-    if abstain_below == 0:  # measured on non-members without abstentions
-        raw = json.loads(weights.joinpath("labeller_errors.json").read_text(encoding="utf-8"))
-        matrix = ErrorMatrix(
-            feature=name,
-            labels=tuple(raw["labels"]),
-            counts=np.array(raw["counts_true_by_said"]),
-            abstained=np.zeros(len(raw["labels"]), dtype=np.int64),
-        )
-    return load_classifier(
-        str(weights.joinpath("labeller.safetensors")),
-        abstain_below=abstain_below,
-        name=name,
-        errors=matrix,
-    )
-
-
 _BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
-    "component": (_component, "component of a Gaussian mixture, or group of components"),
-    "classifier": (_classifier, "a small network with its labels, from a safetensors file"),
-    "digit": (_digit, "digit of the shipped digits, by the shipped network"),
+    "component": (_factories.component, "component of a Gaussian mixture, or group of components"),
+    "classifier": (
+        _factories.classifier,
+        "a small network with its labels, from a safetensors file",
+    ),
+    "digit": (_factories.digit, "digit of the shipped digits, by the shipped network"),
     "ground": (GroundFeature, "grey of the ground, by an exact pixel rule"),
     "ink": (InkFeature, "colour of the ink, by an exact pixel rule"),
+    "zero-shot": (_factories.zero_shot, "labels in words, by CLIP or SigLIP"),
+    "image-classifier": (
+        _factories.image_classifier,
+        "classes of an image classifier of transformers, several a label",
+    ),
+    "clusters": (_factories.clusters, "clusters of images, found before, from a file"),
+    "hue": (HueFeature, "dominant hue of an image of any size, by an exact rule"),
+    "brightness": (BrightnessFeature, "mean brightness of an image of any size, in bins"),
 }

@@ -74,6 +74,12 @@ def prepare(
 
         for index, section in enumerate(config.feature):
             with _located(f"feature.{index}"):
+                if "model" in section.options:  # the model that is measured is no option
+                    raise InputError(
+                        f"unknown option of feature {section.name!r}",
+                        got="model",
+                        next_step="a network that reads labels is named by `path`",
+                    )
                 loaded.append(load_feature(section.name, model=model, **section.options))
     with _located("feature"):
         check_features(loaded if features is None else features)
