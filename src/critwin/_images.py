@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["FITS", "IMAGE_SUFFIXES", "Entry", "image_files", "read_image"]
+__all__ = ["FITS", "IMAGE_SUFFIXES", "METADATA", "Entry", "image_files", "read_image"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 """Endings of the files that are read as images."""
@@ -42,8 +42,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 FITS = ("crop", "stretch", "exact")
 """Ways to bring an image to a size, the default first."""
 
+METADATA = ("metadata.csv", "metadata.jsonl")
+"""Files that say something about the images of a folder."""
+
 _CAPTIONS = ("text", "caption")
-_METADATA = ("metadata.csv", "metadata.jsonl")
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _MAX_METADATA = 256 * 2**20
 _MAX_TEXT = 2000
@@ -86,7 +88,7 @@ def image_files(folder: str | Path) -> list[Entry]:
     root = Path(folder)
     try:
         inside = sorted(f for f in root.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        given = [root / name for name in _METADATA if (root / name).is_file()]
+        given = [root / name for name in METADATA if (root / name).is_file()]
     except OSError as error:
         raise InputError(
             "cannot read the folder of images",
@@ -98,7 +100,7 @@ def image_files(folder: str | Path) -> list[Entry]:
     if len(given) > 1:
         raise InputError(
             f"two tables of metadata in {folder}",
-            got=" and ".join(_METADATA),
+            got=" and ".join(METADATA),
             next_step="keep one of them",
         )
     entries: dict[str, Entry] = {}

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import binomtest
 
 from critwin.errors import InputError
-from critwin.features import ErrorMatrix, FunctionFeature, error_matrix
+from critwin.features import (
+    BrightnessFeature,
+    ErrorMatrix,
+    FunctionFeature,
+    error_matrix,
+    labelled_images,
+)
 
 LABELS = ("a", "b", "c")
 
@@ -91,3 +99,23 @@ def test_a_matrix_that_is_none(changes: dict[str, Any], message: str) -> None:
     fields = {"feature": "f", "labels": ("a", "b"), "counts": np.eye(2), "abstained": [0, 0]}
     with pytest.raises(InputError, match=message):
         ErrorMatrix(**{**fields, **changes})
+
+
+def test_labelled_images_of_a_folder(tmp_path: Path) -> None:
+    for name, level in (("b/1.png", 200), ("a/1.png", 10), ("a/2.png", 30)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (6, 4), (level, level, level)).save(tmp_path / name)
+    images, labels = labelled_images(tmp_path, size=(3, 3))
+    assert labels == ["a", "a", "b"]
+    assert images.shape == (3, 3, 3, 3)
+    np.testing.assert_allclose(images[:, 0, 0, 0] * 255, [10, 30, 200], atol=1e-4)
+    matrix = error_matrix(BrightnessFeature(labels=("a", "b")), images, labels)
+    assert matrix.accuracy == 1
+    (tmp_path / "metadata.csv").write_text("file_name,label,text\na/1.png,x,caption\nb/1.png,,\n")
+    with pytest.raises(InputError, match=r"image 'b/1\.png' has no 'label'"):
+        labelled_images(tmp_path, size=(3, 3))
+    (tmp_path / "metadata.csv").write_text("file_name,kind\na/1.png,x\nb/1.png,y\n")
+    assert labelled_images(tmp_path, size=(3, 3), column="kind", channels=1)[1] == ["x", "y"]
+    for folder in (tmp_path / "a", tmp_path / "none"):
+        with pytest.raises(InputError, match="no labelled images in the folder"):
+            labelled_images(folder, size=(3, 3))

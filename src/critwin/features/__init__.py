@@ -24,7 +24,7 @@ from critwin.features.correction import CorrectedTransitions, correct_labels
 from critwin.features.embedding import EmbeddingComparison
 from critwin.features.fingerprints import fingerprint_of
 from critwin.features.function import FunctionComparison, FunctionFeature
-from critwin.features.labelling import ErrorMatrix, error_matrix
+from critwin.features.labelling import ErrorMatrix, error_matrix, labelled_images
 from critwin.features.pixels import GroundFeature, InkFeature
 from critwin.features.registry import list_features, load_feature
 from critwin.features.zero_shot import ZeroShotFeature
@@ -63,6 +63,7 @@ __all__ = [
     "error_matrix",
     "fingerprint_of",
     "fit_clusters",
+    "labelled_images",
     "list_features",
     "load_classifier",
     "load_clusters",

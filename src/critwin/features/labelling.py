@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
     from critwin.features.base import Feature
 
-__all__ = ["ErrorMatrix", "error_matrix", "read_error_matrix", "truth_indices"]
+__all__ = [
+    "ErrorMatrix",
+    "error_matrix",
+    "labelled_images",
+    "read_error_matrix",
+    "truth_indices",
+]
 
 _BATCH = 256
 
@@ -206,6 +212,54 @@ def error_matrix(
         confidence=confidence,
         fingerprint=feature.fingerprint,
     )
+
+
+def labelled_images(
+    folder: str | Path,
+    *,
+    size: tuple[int, int],
+    column: str = "label",
+    channels: int = 3,
+    fit: str = "crop",
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Images of a folder with their labels, to measure or to calibrate a labeller on.
+
+    The labels stand in a column of the folder's ``metadata.csv`` or ``metadata.jsonl``, beside
+    ``file_name``; without such a file each folder inside is a label.
+
+    Args:
+        folder: The folder.
+        size: Height and width that all images are brought to; that of the samples of the model.
+        column: Column of the labels.
+        channels: 1 (grey) or 3 (RGB).
+        fit: How an image is brought to the size, see :mod:`critwin._images`.
+
+    Returns:
+        Images in ``[0, 1]``, shape ``(N, C, H, W)``, and N labels.
+
+    Raises:
+        InputError: If there is no image, one cannot be read, or one has no label.
+    """
+    from critwin._images import METADATA, image_files, read_image
+
+    place = Path(folder)
+    if any((place / name).is_file() for name in METADATA):
+        entries = image_files(place)
+        found = [(entry, dict(entry.facts).get(column)) for entry in entries]
+    else:
+        parts = sorted(part for part in place.iterdir() if part.is_dir()) if place.is_dir() else []
+        found = [(entry, part.name) for part in parts for entry in image_files(part)]
+    if not found:
+        raise InputError(
+            "no labelled images in the folder",
+            got=str(folder),
+            wanted="metadata.csv with file_name and labels, or a folder of images a label",
+        )
+    for entry, label in found:
+        if label is None:
+            raise InputError(f"image {entry.name!r} has no {column!r}", wanted="a label")
+    images = [read_image(e.path, channels=channels, size=size, fit=fit) for e, _ in found]
+    return np.stack(images), [str(label) for _, label in found]
 
 
 def read_error_matrix(path: str | Path) -> ErrorMatrix:
