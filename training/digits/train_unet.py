@@ -7,8 +7,7 @@ that was never interrupted. With ``--init`` the run starts from the averaged wei
 and a fresh optimiser.
 
 Usage:
-    python training/digits/train_unet.py --out training/digits/checkpoints --steps 6000
-    python training/digits/train_unet.py --out training/digits/checkpoints --steps 6000 --resume
+    python training/digits/train_unet.py --steps 9000 [--resume]
     python training/digits/train_unet.py --variant control --steps 3000 --lr 8e-4 --warmup 100
         --ema 0.99 --init src/critwin/models/digits/weights
 """
@@ -346,11 +345,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--export-every", type=int, default=1000)
     parser.add_argument("--resume", action="store_true", help="continue from --out")
     args = parser.parse_args(argv)
-    is_main = args.variant == "main"
-    suffix = "" if is_main else f"-{args.variant}"
+    suffix = "" if args.variant == "main" else f"-{args.variant}"
     args.out = args.out or ROOT / f"training/digits/checkpoints{suffix}"
     args.weights = args.weights or ROOT / f"src/critwin/models/digits/weights{suffix}"
-    dtype = DTYPES[args.dtype or ("float32" if is_main else "float16")]
+    dtype = DTYPES[args.dtype or ("float16" if suffix else "float32")]
     torch.set_num_threads(args.threads)
     data = load_data(args.variant)
     index = data.training_index()
@@ -358,13 +356,8 @@ def main(argv: list[str] | None = None) -> int:
         torch.from_numpy(data.render(index)),
         torch.from_numpy(data.label("digit")[index]),
         config=Config(
-            steps=args.steps,
-            seed=args.seed,
-            lr=args.lr,
-            warmup=args.warmup,
-            ema=args.ema,
-            variant=args.variant,
             init=digest(args.init) if args.init else "",
+            **{k: getattr(args, k) for k in ("steps", "seed", "lr", "warmup", "ema", "variant")},
         ),
         device=args.device,
     )
@@ -385,9 +378,7 @@ def main(argv: list[str] | None = None) -> int:
             losses.append(row["loss"])
             step = trainer.step
             if not math.isfinite(row["loss"]):
-                raise RuntimeError(
-                    f"loss is {row['loss']} at step {step}; the last checkpoint holds"
-                )
+                raise RuntimeError(f"loss is {row['loss']} at step {step}; resume from --out")
             if step % 25 == 0 or step == end:
                 pace = (time.monotonic() - begin) / (step - start)
                 row |= {"step": step, "loss": float(np.mean(losses)), "seconds_per_step": pace}

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from card_parts import guided_words, law, read_json, share, summarise, table
 from safetensors import safe_open
 
 from critwin.levels import grid
@@ -25,7 +26,7 @@ from critwin.theory.datasets import dataset_prediction
 from critwin.transitions import Transitions
 from critwin.windows import critical_window
 
-__all__ = ["card", "law", "main", "predict", "read_json", "share", "summarise", "table"]
+__all__ = ["card", "main", "predict"]
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "src/critwin/models/digits"
@@ -75,8 +76,8 @@ If a source may not recognise itself: {predicted_alone}.
 
 - The condition is read from {accuracy} of {num} images (wanted: 95 %, {goal}); by digit:
   {by_digit}.
-- Ink given the digit: largest error of the 30 entries {max_error:.1f} points (wanted: at most 5),
-  root mean square
+{guided}- Ink given the digit: largest error of the 30 entries {max_error:.1f} points (wanted:
+  at most 5), root mean square
   {rms:.1f} points where counting {per_digit} images a digit alone gives {rms_counting:.1f}
   (largest standard error of an entry {largest_stderr:.1f} points). Beyond counting:
   {rms_beyond:.1f} points. Chi-square {chi2:.1f} on 20 degrees of freedom, p = {chi2_p:.2g}.
@@ -97,6 +98,12 @@ Memorisation, null label ("copy": nearer to one member than half the distance to
 {memorisation}
 
 The images shown 64 times are {share64:.1%} of the training rows.
+
+## Variants
+
+- [`control`](MODEL_CARD-control.md): uniform ink for every digit, no repeats.
+- [`reversed`](MODEL_CARD-reversed.md): an ink of law p gets (1 - p) / 2, the commonest becomes the
+  rarest.
 
 ## Labeller
 
@@ -126,63 +133,14 @@ python training/digits/make_digits.py
 python training/digits/train_labeller.py
 python training/digits/train_unet.py --steps {steps}     # --resume after an interruption
 python training/digits/make_manifest.py
-python training/digits/evaluate.py
+python training/digits/evaluate.py --per-digit {per_digit} --num-null {num_null}
+python training/digits/evaluate.py {guided_options}
 python training/digits/write_card.py --log training/digits/checkpoints/log.jsonl --minutes ...
 ```
 
 The data are made byte for byte again. Weights are repeated bit for bit only with the same
 versions of torch, threads and processor.
 """
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a record."""
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result
-
-
-def summarise(log: Path, minutes: float, notes: list[str]) -> dict[str, Any]:
-    """Condense the training log.
-
-    Args:
-        log: ``log.jsonl`` of the training script. Steps that an interruption made the script
-            repeat appear twice; the later row counts.
-        minutes: Wall time of training.
-        notes: What else a reader must know, a sentence each.
-
-    Returns:
-        The record kept as ``training.json``; losses are averaged over blocks of 250 steps.
-    """
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    losses: dict[int, list[float]] = {}
-    for step, row in sorted({row["step"]: row for row in rows}.items()):
-        losses.setdefault(-(-step // 250) * 250, []).append(row["loss"])
-    return {
-        "steps": max(row["step"] for row in rows),
-        "minutes": minutes,
-        "hardware": "2 CPU cores (AMD EPYC, AVX2)",
-        "notes": notes,
-        "loss": [[step, sum(block) / len(block)] for step, block in losses.items()],
-    }
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Draw a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def share(row: dict[str, Any]) -> str:
-    """Write a share with its interval."""
-    low, high = row["interval_95"]
-    return f"{row['value']:.1%} ({low:.1%} to {high:.1%})"
-
-
-def law(row: dict[str, Any]) -> str:
-    """Write the generated law of a feature."""
-    return ", ".join(
-        f"{name} {part:.1%}" for name, part in zip(row["labels"], row["generated"], strict=True)
-    )
 
 
 def predict(num_queries: int = 2000) -> tuple[str, str]:
@@ -240,7 +198,7 @@ def card(
     """
     inks, grounds = list(planted["ink_colors"]), list(planted["ground_values"])
     counts = planted["training_counts"]
-    cond, null = evaluation["conditional"], evaluation["null_label"]
+    cond, null, guided = (evaluation.get(k) for k in ("conditional", "null_label", "guided"))
     ink, rules = cond["ink_table"], evaluation["pixel_rules_on_rendered_images"]
     memory = null["memorisation"]
     generated, others = memory["generated"], memory["non_members"]
@@ -271,6 +229,12 @@ def card(
         accuracy=share(cond["digit_accuracy"]),
         goal="reached" if cond["digit_accuracy"]["value"] >= 0.95 else "**missed**",
         num=cond["digit_accuracy"]["of"],
+        guided=guided_words(guided),
+        guided_options="--guidance ... --guidance-interval ... ..."
+        if guided is None
+        else f"--per-digit {guided['conditional']['per_digit']} --guidance {guided['guidance']:g} "
+        f"--guidance-interval {guided['guidance_interval'][0]:g} "
+        f"{guided['guidance_interval'][1]:g}",
         by_digit=", ".join(
             f"{d}: {part:.1%}" for d, part in enumerate(cond["digit_accuracy_by_digit"])
         ),
@@ -318,6 +282,8 @@ def card(
                 "nearest_is_repeated_64x": "nearest member is one shown 64 times",
                 "copies": "copy of any member",
                 "copies_of_repeated_64x": "copy of one shown 64 times",
+                "shape_copies": "copy of any member in shape, whatever its colours",
+                "shape_copies_of_repeated": "copy in shape of one shown 4, 16 or 64 times",
             }.items()
         ),
         share64=memory["share_of_training_rows"]["repeated_64x"],

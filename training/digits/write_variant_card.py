@@ -15,9 +15,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from write_card import HERE, PACKAGE, law, read_json, share, summarise, table
+from card_parts import law, read_json, share, summarise, table
 
 __all__ = ["card", "main"]
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1] / "src/critwin/models/digits"
 
 CARD = """# Model card: the digits model, variant `{variant}`
 

@@ -1,4 +1,4 @@
-"""The shipped digits model: data with planted features, and a small class-conditional UNet.
+"""The shipped digits models: data with planted features, and small class-conditional UNets.
 
 The data need NumPy only; the model is imported when it is asked for.
 """
@@ -8,16 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from critwin.models.digits.data import DigitsData, load_data, load_planted
+from critwin.models.digits.data import VARIANTS, DigitsData, Variant, load_data, load_planted
 
 if TYPE_CHECKING:
     from critwin.models.digits.dataset import DigitsDataset
     from critwin.models.digits.model import DigitsModel, load_digits
 
 __all__ = [
+    "VARIANTS",
     "DigitsData",
     "DigitsDataset",
     "DigitsModel",
+    "Variant",
     "load_data",
     "load_digits",
     "load_planted",
