@@ -122,21 +122,38 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:4000])
 
 
-def bomb(path: Path) -> None:
-    """A small file whose header claims 60,000 x 60,000 pixels."""
+def write_png(path: Path, width: int, height: int, bits: int, kind: int, data: bytes) -> None:
+    """A PNG chunk by chunk: also what Pillow does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes(1000))
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    pixels = zlib.compress(data)
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
         + chunk(b"IDAT", pixels)
         + chunk(b"IEND", b"")
     )
+
+
+def bomb(path: Path) -> None:
+    """A small file whose header claims 60,000 x 60,000 pixels."""
+    write_png(path, 60000, 60000, 8, 0, bytes(1000))
+
+
+def test_sixteen_bit_colours_keep_their_upper_bits(tmp_path: Path) -> None:
+    row = struct.pack(">BHHH", 0, 65535, 4096, 0)
+    write_png(tmp_path / "a.png", 1, 1, 16, 2, row)
+    np.testing.assert_allclose(read_image(tmp_path / "a.png")[:, 0, 0], [1, 16 / 255, 0])
+
+
+def test_the_first_picture_of_a_camera_s_file_is_taken(tmp_path: Path) -> None:
+    first, second = solid("RGB", (200, 200, 200)), solid("RGB", (9, 9, 9))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second])
+    assert read_image(tmp_path / "a.jpg").mean() == pytest.approx(200 / 255, abs=0.01)
 
 
 def over_the_limit(path: Path) -> None:

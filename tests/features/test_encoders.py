@@ -322,6 +322,55 @@ def test_what_cannot_be_had_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("GatedRepoError", r"owner/name at v1 asks for its licence .*huggingface\.co/owner/name"),
+        (
+            "RepositoryNotFoundError",
+            "no such network on the hub, or it is private: got owner/name",
+        ),
+        ("RevisionNotFoundError", "owner/name has no such revision: got v1"),
+        ("LocalEntryNotFoundError", "neither on this machine nor to be had .*hf download"),
+        (None, "neither on this machine nor to be had from the hub"),
+    ],
+)
+def test_what_the_hub_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, kind: str | None, message: str
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def refuse(name: str, **options: Any) -> str:
+        assert not any(
+            "bin" in pattern or "*.py" in pattern for pattern in options["allow_patterns"]
+        )
+        made = getattr(errors, kind) if kind else OSError
+        error = made.__new__(made)
+        Exception.__init__(error, "401\nsecond line")
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(InputError, match=message) as caught:
+        load_encoder("owner/name", revision="v1")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_snapshot_of_the_hub_brings_its_commit(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    copytree(folders["clip"], tmp_path / commit)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, **_: str(tmp_path / commit)
+    )
+    encoder = load_encoder("owner/name", revision="main", batch_size=5)
+    assert encoder.commit == commit
+    assert encoder.fingerprint == load_encoder(folders["clip"], batch_size=5).fingerprint
+
+
 def test_texts_are_not_cut_silently(folders: dict[str, Path]) -> None:
     encoder = load_encoder(folders["clip"])
     with pytest.raises(InputError, match=r"too long for .*got 42 tokens: x+; wanted at most 24"):
