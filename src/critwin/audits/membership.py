@@ -36,11 +36,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Attack",
     "SetTest",
-    "calibrated",
     "cross_fitted",
     "curve",
     "halves_of",
-    "likelihood_ratio",
     "set_test",
     "strongest",
     "windows_of",
@@ -49,7 +47,6 @@ __all__ = [
 RATES = (0.01, 0.001)
 """False-positive rates that are reported."""
 
-_SHRINK = 0.1
 _MANY = 4000  # images from which on the mean of a permutation is normal
 
 
@@ -187,10 +184,10 @@ def cross_fitted(
         learn = halves != half
         level = _best_level(values[learn], is_member[learn])
         column = values[:, level]
-        out[halves == half] = _standard(column, learn & ~is_member)[halves == half]
+        out[halves == half] = standard(column, learn & ~is_member)[halves == half]
         chosen.append(level)
         cost.append(scores.cost(level, replicates))
-    return _attack(
+    return attack_of(
         scores.kind,
         (chosen[0], chosen[1]),
         (float(scores.logsnr[chosen[0]]), float(scores.logsnr[chosen[1]])),
@@ -199,97 +196,6 @@ def cross_fitted(
         halves,
         float(np.mean(cost)),
         confidence,
-    )
-
-
-def likelihood_ratio(
-    scores: Scores,
-    is_member: Mask,
-    halves: NDArray[np.int64],
-    *,
-    confidence: float = 0.95,
-) -> Attack:
-    """All levels together: the log-likelihood ratio of two Gaussians learnt on the other half.
-
-    Both classes have one covariance, shrunk to its diagonal; the ratio is then linear in the
-    calibrated scores of the levels.
-
-    Args:
-        scores: Scores of one kind.
-        is_member: Shape ``(N,)``.
-        halves: From :func:`halves_of`.
-        confidence: Of the intervals.
-
-    Returns:
-        The attack; its cost is that of all levels.
-    """
-    values = scores.per_image()
-    out = np.full(len(values), np.nan)
-    for half in (0, 1):
-        learn = halves != half
-        z = np.stack(
-            [_standard(values[:, j], learn & ~is_member) for j in range(values.shape[1])], axis=1
-        )
-        known = np.isfinite(z).all(axis=1)
-        z = np.clip(np.where(np.isfinite(z), z, 0.0), -10.0, 10.0)
-        inside, outside = (z[learn & known & side] for side in (is_member, ~is_member))
-        if len(inside) < 2 or len(outside) < 2:
-            continue
-        centred = np.concatenate([inside - inside.mean(axis=0), outside - outside.mean(axis=0)])
-        covariance = centred.T @ centred / max(len(centred) - 2, 1)
-        covariance = (1.0 - _SHRINK) * covariance + _SHRINK * np.diag(np.diag(covariance))
-        covariance += 1e-9 * np.eye(len(covariance))
-        weights = np.linalg.solve(covariance, inside.mean(axis=0) - outside.mean(axis=0))
-        ratio = z @ weights
-        row = (halves == half) & known
-        out[row] = _standard(ratio, learn & known & ~is_member)[row]
-    cost = scores.shared + scores.values.shape[2] * float(np.sum(scores.evaluations))
-    return _attack(
-        f"likelihood ratio of {scores.kind}",
-        (-1, -1),
-        (np.nan, np.nan),
-        out,
-        is_member,
-        halves,
-        cost,
-        confidence,
-    )
-
-
-def calibrated(
-    scores: Scores, is_member: Mask, halves: NDArray[np.int64], images: Array
-) -> Scores:
-    """Scores less what is usual for a non-member that looks like the image.
-
-    How hard an image is to denoise depends on the image far more than on membership. The usual
-    score is a ridge regression on plain statistics of the pixels, fitted to the non-members of
-    the other half, at each level.
-
-    Args:
-        scores: Scores of one kind.
-        is_member: Shape ``(N,)``.
-        halves: From :func:`halves_of`.
-        images: Statistics of the pixels, shape ``(N, F)``.
-
-    Returns:
-        Scores of the same shape, one replicate, in standard deviations of non-members.
-    """
-    values = scores.per_image()
-    out = np.full((*values.shape, 1), np.nan)
-    for half in (0, 1):
-        learn = (halves != half) & ~is_member
-        for level in range(values.shape[1]):
-            column = values[:, level]
-            fit = learn & np.isfinite(column)
-            left = column - _ridge(images, column, fit)
-            row = halves == half
-            out[row, level, 0] = _standard(left, fit)[row]
-    return type(scores)(
-        kind=f"{scores.kind}, calibrated",
-        logsnr=scores.logsnr,
-        values=out,
-        evaluations=scores.evaluations * scores.values.shape[2],
-        shared=scores.shared,
     )
 
 
@@ -324,7 +230,7 @@ def strongest(
         out[halves == half] = table[halves == half, best]
         picked.append(best)
     names = [attacks[best].kind for best in picked]
-    return _attack(
+    return attack_of(
         names[0] if names[0] == names[1] else " / ".join(names),
         (attacks[picked[0]].levels[0], attacks[picked[1]].levels[1]),
         (attacks[picked[0]].logsnr[0], attacks[picked[1]].logsnr[1]),
@@ -391,7 +297,7 @@ def set_test(
     )
 
 
-def _attack(
+def attack_of(
     kind: str,
     levels: tuple[int, int],
     logsnr: tuple[float, float],
@@ -401,6 +307,7 @@ def _attack(
     evaluations: float,
     confidence: float,
 ) -> Attack:
+    """An attack from its cross-fitted scores."""
     return Attack(
         kind=kind,
         levels=levels,
@@ -417,18 +324,9 @@ def _best_level(values: Array, is_member: Mask) -> int:
     return int(np.argmax([-1.0 if value is None else value for value in found]))
 
 
-def _standard(column: Array, reference: Mask) -> Array:
+def standard(column: Array, reference: Mask) -> Array:
     """In standard deviations of the reference images, about their mean."""
     known = column[reference & np.isfinite(column)]
     if len(known) < 2:
         return column - (known.mean() if len(known) else 0.0)
     return np.asarray((column - known.mean()) / max(float(known.std(ddof=1)), 1e-12))
-
-
-def _ridge(design: Array, target: Array, rows: Mask) -> Array:
-    """Ridge regression fitted on some rows, predicted for all."""
-    centre, scale = design[rows].mean(axis=0), design[rows].std(axis=0) + 1e-9
-    x = (design - centre) / scale
-    mean = target[rows].mean()
-    gram = x[rows].T @ x[rows] + (1.0 + 0.01 * rows.sum()) * np.eye(x.shape[1])
-    return np.asarray(mean + x @ np.linalg.solve(gram, x[rows].T @ (target[rows] - mean)))

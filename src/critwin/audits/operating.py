@@ -1,4 +1,4 @@
-"""True-positive rates at a false-positive rate, ROC curves, and a bootstrap as a check of areas."""
+"""True-positive rates at a false-positive rate, ROC curves, and a bootstrap of areas."""
 
 from __future__ import annotations
 
