@@ -117,7 +117,7 @@ def test_the_fingerprint_changes_with_everything(model: DigitsModel) -> None:
     object.__setattr__(shifted, "data", DATA.__class__(**{**vars(DATA), "ink": DATA.ink[::-1]}))
     nudged = load_digits()
     with torch.no_grad():
-        next(iter(nudged.denoiser._function.parameters())).add_(1e-6)
+        next(iter(nudged.denoiser._calling.function.parameters())).add_(1e-6)
     prints = [
         model.fingerprint,
         load_digits(steps=10).fingerprint,

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from critwin.streams import UnitStreams
 
-__all__ = ["Dataset", "Model", "Prediction", "check_model", "x_0_from_prediction"]
+__all__ = [
+    "Dataset",
+    "Model",
+    "Prediction",
+    "Trajectories",
+    "check_model",
+    "trajectories_of",
+    "x_0_from_prediction",
+]
 
 _ATTRIBUTES = (
     "name",
@@ -104,6 +112,7 @@ class Model(Protocol):
         reversal: str = "stochastic",
         steps: int | None = None,
         guidance: float | None = None,
+        purpose: str = "reverse",
     ) -> Tensor:
         """Denoise samples that are at one level.
 
@@ -115,6 +124,7 @@ class Model(Protocol):
             reversal: One of ``reversals``.
             steps: Number of steps of the whole schedule; a reversal takes its share of them.
             guidance: Guidance scale.
+            purpose: Purpose of the streams.
 
         Returns:
             Clean samples, shape ``(N, *sample_shape)``.
@@ -129,6 +139,83 @@ class Model(Protocol):
 
         Returns:
             Images in [0, 1], shape ``(N, C, H, W)``, or points, shape ``(N, D)``.
+        """
+        ...
+
+
+@runtime_checkable
+class Trajectories(Protocol):
+    """What a model may do besides: stop a reversal on its way, and look at what is decided there.
+
+    Experiments that branch a generation, change its condition on the way or look at previews need
+    it. Random numbers come from the streams under a ``purpose``, so that segments of one
+    trajectory draw different ones.
+
+    Attributes:
+        start_logsnr: Level of pure noise, at which a generation starts.
+    """
+
+    @property
+    def start_logsnr(self) -> float: ...  # noqa: D102
+
+    def pure_noise(self, streams: Sequence[UnitStreams]) -> Tensor:
+        """The state at ``start_logsnr``, drawn under the purpose ``"generate"``.
+
+        Args:
+            streams: A stream a row.
+
+        Returns:
+            Shape ``(N, *sample_shape)``, in the frame of :meth:`Model.noise`.
+        """
+        ...
+
+    def partial(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        stop: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "stochastic",
+        steps: int | None = None,
+        guidance: float | None = None,
+        purpose: str = "reverse",
+    ) -> Tensor:
+        """Reverse from one level to a cleaner one and return the noisy state there.
+
+        Args:
+            noisy: Samples at ``logsnr``, shape ``(N, *sample_shape)``.
+            logsnr: Their level.
+            stop: A larger level, one of ``levels``.
+            conditions: A condition a row, or None.
+            streams: A stream a row.
+            reversal: One of ``reversals``.
+            steps: Number of steps of the whole schedule; the segment takes its share.
+            guidance: Guidance scale.
+            purpose: Purpose of the streams.
+
+        Returns:
+            Samples at ``stop``, same shape and frame.
+        """
+        ...
+
+    def predict(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        guidance: float | None = None,
+    ) -> Tensor:
+        """The estimate of the clean sample, ``E[x_0 | x_t]`` where the denoiser is exact.
+
+        Args:
+            noisy: Samples at ``logsnr``, shape ``(N, *sample_shape)``.
+            logsnr: Their level.
+            conditions: A condition a row, or None.
+            guidance: Guidance scale.
+
+        Returns:
+            Shape ``(N, *sample_shape)``.
         """
         ...
 
@@ -185,6 +272,31 @@ def check_model(model: object) -> Model:
             next_step="wrap a network in critwin.Denoiser",
         )
     return model
+
+
+def trajectories_of(model: Model) -> Trajectories:
+    """The same model, if its reversals can be stopped on their way.
+
+    Args:
+        model: A model.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If it lacks ``start_logsnr``, ``pure_noise``, ``partial`` or ``predict``.
+    """
+    names = ("start_logsnr", "pure_noise", "partial", "predict")
+    if missing := [name for name in names if not hasattr(model, name)]:
+        raise InputError(
+            f"model {model.name!r} cannot stop a reversal on its way",
+            got="no " + ", ".join(missing),
+            wanted="a model with " + ", ".join(names),
+            next_step="use the forward_reverse experiment, or a Denoiser or a pipeline",
+        )
+    known: Any = model
+    stops: Trajectories = known
+    return stops
 
 
 def x_0_from_prediction(

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import torch
 
 from critwin.errors import InputError
-from critwin.levels import UNITS, alpha_sigma, from_logsnr
+from critwin.levels import UNITS, alpha_sigma
+from critwin.models._calling import Backend, Calling, Frame
 from critwin.models._wrapping import (
     all_levels,
     choice,
@@ -31,11 +31,13 @@ from critwin.models._wrapping import (
     shape_of,
     usable_levels,
 )
-from critwin.models.base import Prediction, x_0_from_prediction
-from critwin.models.samplers import Schedule, sample_deterministic, sample_stochastic
+from critwin.models.base import Prediction
+from critwin.models.guidance import interval_of, is_guided, num_predictions
+from critwin.models.samplers import Schedule, advance
 from critwin.streams import Draws
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "Denoiser", "Frame"]
 
-Frame = Literal["vp", "ve", "flow"]
-Backend = Literal["torch", "numpy"]
 _REVERSALS = ("stochastic", "ode")
 _END = 12.0
 _START = -10.0
@@ -87,6 +87,8 @@ class Denoiser:
             None. With ``encode`` and no ``conditions`` any text is accepted.
         guidance: Guidance scale unless told otherwise; None or 1: none. Guidance
             ``x_0 = none + g (condition - none)`` calls the function twice.
+        guidance_interval: ``[t_low, t_high]``, OU times between which guidance applies; None:
+            everywhere.
         backend: ``"torch"``, or ``"numpy"``: the function gets and returns NumPy arrays, x in
             float32. By default ``"numpy"`` for an ONNX Runtime session, else ``"torch"``.
         decode: Clean samples to images in [0, 1] or points; by default ``x / 2 + 1/2``, clipped,
@@ -123,6 +125,7 @@ class Denoiser:
         conditions: Sequence[str] | None = None,
         encode: Callable[[Sequence[str | None]], Any] | None = None,
         guidance: float | None = None,
+        guidance_interval: Sequence[float] | None = None,
         backend: Backend | None = None,
         decode: Callable[[Tensor], Any] | None = None,
         steps: int = 50,
@@ -146,14 +149,14 @@ class Denoiser:
             choice("backend", backend, get_args(Backend))
         if order not in (1, 2):
             raise InputError("unknown order of the sampler", got=order, wanted="1 or 2")
-        self._steps_logsnr = all_levels(levels)
-        if time == "step" and self._steps_logsnr is None:
+        steps_logsnr = all_levels(levels)
+        if time == "step" and steps_logsnr is None:
             raise InputError(
                 "time='step' needs levels", wanted="a scheduler or an array of logsnr"
             )
         self.name = name
         self.sample_shape = shape_of(shape)
-        self.levels = usable_levels(self._steps_logsnr)
+        self.levels = usable_levels(steps_logsnr)
         self.conditions: tuple[str, ...] | None = condition_names(conditions, encode)
         self.schedule = Schedule(
             start=_START
@@ -164,28 +167,37 @@ class Denoiser:
             spacing=spacing,
             available=self.levels,
         )
-        self._backend = backend or ("numpy" if is_session else "torch")
-        self._function = session_function(function) if is_session else function
-        self._prediction, self._frame, self._time = prediction, frame, time
-        self._encode, self._decode, self._guidance = encode, decode, guidance
-        self._order: Literal[1, 2] = order
         parameter = first_parameter(function)
-        self._dtype = dtype or (torch.float32 if parameter is None else parameter.dtype)
-        self._device = torch.device(
-            device or ("cpu" if parameter is None else parameter.device)  # follows the weights
+        self._calling = Calling(
+            function=session_function(function) if is_session else function,
+            model=name,
+            prediction=prediction,
+            frame=frame,
+            time=time,
+            backend=backend or ("numpy" if is_session else "torch"),
+            steps_logsnr=steps_logsnr,
+            conditions=self.conditions,
+            encode=encode,
+            dtype=dtype or (torch.float32 if parameter is None else parameter.dtype),
+            device=torch.device(
+                device or ("cpu" if parameter is None else parameter.device)  # as the weights
+            ),
         )
+        self._decode, self._guidance = decode, guidance
+        self._interval = interval_of(guidance_interval)
+        self._order: Literal[1, 2] = order
         self.fingerprint = digest_of(
             name,
             self.sample_shape,
             prediction,
             frame,
             time if isinstance(time, str) else function_name(time),
-            self._backend,
+            self._calling.backend,
             self.conditions,
-            guidance,
+            guidance if self._interval is None else [guidance, *self._interval],
             [self.schedule.start, self.schedule.end, steps, spacing, order],
-            None if self._steps_logsnr is None else self._steps_logsnr.tolist(),
-            str(self._dtype),
+            None if steps_logsnr is None else steps_logsnr.tolist(),
+            str(self._calling.dtype),
             fingerprint if fingerprint is not None else function_digest(function),
         )
 
@@ -206,6 +218,22 @@ class Denoiser:
         noise = draws.normal(self.sample_shape)
         path = self.schedule.path()
         return self._reverse(noise, path, conditions, draws, "stochastic", self._guidance)
+
+    @property
+    def start_logsnr(self) -> float:
+        """Level of pure noise, at which a generation starts."""
+        return self.schedule.start
+
+    def pure_noise(self, streams: Sequence[UnitStreams]) -> Tensor:
+        """The state at ``start_logsnr``, as :meth:`generate` draws it.
+
+        Args:
+            streams: A stream a row.
+
+        Returns:
+            Shape ``(N, *sample_shape)``, float32.
+        """
+        return Draws(streams, "generate").normal(self.sample_shape)
 
     def noise(self, clean: Tensor, logsnr: float, streams: Sequence[UnitStreams]) -> Tensor:
         """Noise clean samples to one level, ``alpha x_0 + sigma z``.
@@ -235,6 +263,7 @@ class Denoiser:
         reversal: str = "stochastic",
         steps: int | None = None,
         guidance: float | None = None,
+        purpose: str = "reverse",
     ) -> Tensor:
         """Denoise samples that are at one level.
 
@@ -246,6 +275,7 @@ class Denoiser:
             reversal: ``"stochastic"`` or ``"ode"``.
             steps: Number of steps of the whole schedule; the model's own unless given.
             guidance: Guidance scale; the model's own unless given.
+            purpose: Purpose of the streams.
 
         Returns:
             Clean samples, same shape.
@@ -256,9 +286,81 @@ class Denoiser:
         choice("reversal", reversal, self.reversals)
         self._check_rows(noisy, streams)
         path = self.schedule.path(logsnr, steps)
-        draws = Draws(streams, "reverse")
-        scale = self._guidance if guidance is None else guidance
-        return self._reverse(noisy, path, conditions, draws, reversal, scale)
+        draws = Draws(streams, purpose)
+        return self._reverse(noisy, path, conditions, draws, reversal, self._scale(guidance))
+
+    def partial(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        stop: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "stochastic",
+        steps: int | None = None,
+        guidance: float | None = None,
+        purpose: str = "reverse",
+    ) -> Tensor:
+        """Reverse from one level to a cleaner one and return the noisy state there.
+
+        The sampler of second order starts every segment with a step of first order: it does not
+        remember the segment before.
+
+        Args:
+            noisy: Variance-preserving noisy samples, shape ``(N, *sample_shape)``.
+            logsnr: Their level, one of ``levels``.
+            stop: A larger level, one of ``levels``.
+            conditions: A condition a row, or None.
+            streams: A stream a row; the ODE draws nothing.
+            reversal: ``"stochastic"`` or ``"ode"``.
+            steps: Number of steps of the whole schedule; the model's own unless given.
+            guidance: Guidance scale; the model's own unless given.
+            purpose: Purpose of the streams.
+
+        Returns:
+            Variance-preserving noisy samples at ``stop``, same shape.
+
+        Raises:
+            InputError: If a level is not available, ``stop`` is not cleaner, or an argument
+                cannot be used.
+        """
+        choice("reversal", reversal, self.reversals)
+        self._check_rows(noisy, streams)
+        path = self.schedule.between(logsnr, stop, steps)
+        draws = Draws(streams, purpose)
+        with torch.inference_mode():
+            x, denoised, draw = self._sampler(
+                noisy, conditions, draws, reversal, self._scale(guidance)
+            )
+            x = advance(denoised, x, path, draw, order=self._order)
+        return x.clone()
+
+    def predict(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        guidance: float | None = None,
+    ) -> Tensor:
+        """The estimate of the clean sample at one level, a preview.
+
+        Args:
+            noisy: Variance-preserving noisy samples, shape ``(N, *sample_shape)``.
+            logsnr: Their level, one of ``levels``.
+            conditions: A condition a row, or None.
+            guidance: Guidance scale; the model's own unless given.
+
+        Returns:
+            Same shape, not clipped.
+
+        Raises:
+            InputError: If the level is not available.
+        """
+        level = self.schedule.check(logsnr)
+        with torch.inference_mode():
+            x, denoised, _ = self._sampler(noisy, conditions, None, "ode", self._scale(guidance))
+            x_0 = denoised(x, level)
+        return x_0.clone()
 
     def decode(self, clean: Tensor) -> Any:
         """What features read.
@@ -295,8 +397,11 @@ class Denoiser:
         Raises:
             InputError: If the level is not available.
         """
-        scale = self._guidance if guidance is None else guidance
-        return len(self.schedule.path(logsnr, steps)) * (1 if scale in (None, 1) else 2)
+        path = self.schedule.path(logsnr, steps)
+        return num_predictions(path.tolist(), self._scale(guidance), self._interval)
+
+    def _scale(self, guidance: float | None) -> float | None:
+        return self._guidance if guidance is None else guidance
 
     def _reverse(
         self,
@@ -307,78 +412,42 @@ class Denoiser:
         reversal: str,
         guidance: float | None,
     ) -> Tensor:
-        if len(conditions) != len(noisy):
-            raise InputError("conditions do not fit", got=len(conditions), wanted=str(len(noisy)))
-        # half precision belongs to the network; the state of the sampler keeps float32
-        state_dtype = torch.float64 if self._dtype == torch.float64 else torch.float32
         with torch.inference_mode():
-            x = noisy.detach().to(device=self._device, dtype=state_dtype)
-            own = self._encoded(conditions)
-            none = None if guidance in (None, 1) else self._encoded([None] * len(conditions))
-
-            def denoised(x_t: Tensor, logsnr: float) -> Tensor:
-                x_0 = self._x_0(x_t, logsnr, own)
-                if none is None or guidance is None:
-                    return x_0
-                plain = self._x_0(x_t, logsnr, none)
-                return plain + guidance * (x_0 - plain)
-
-            def draw() -> Tensor:
-                return draws.normal(self.sample_shape).to(device=self._device, dtype=state_dtype)
-
-            if reversal == "ode":
-                x_0 = sample_deterministic(denoised, x, path, order=self._order)
-            else:
-                x_0 = sample_stochastic(denoised, x, path, draw, order=self._order)
+            x, denoised, draw = self._sampler(noisy, conditions, draws, reversal, guidance)
+            x = advance(denoised, x, path, draw, order=self._order)
+            x_0 = denoised(x, float(path[-1]))
         return x_0.clone()  # an inference tensor could not be changed in place outside
 
-    def _x_0(self, x_t: Tensor, logsnr: float, condition: tuple[Any, ...]) -> Tensor:
-        alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
-        scale = {"vp": 1.0, "ve": 1.0 / alpha, "flow": 1.0 / (alpha + sigma)}[self._frame]
-        x = (x_t if scale == 1.0 else scale * x_t).to(self._dtype)
-        value, dtype = self._level(logsnr)
-        level = torch.full((len(x),), value, dtype=dtype, device=x.device)
-        if self._backend == "numpy":
-            arrays = [v.cpu().numpy() if isinstance(v, torch.Tensor) else v for v in condition]
-            raw = self._function(x.float().cpu().numpy(), level.cpu().numpy(), *arrays)
-            output = torch.from_numpy(np.array(raw)).to(x.device)
-        else:
-            output = self._function(x, level, *condition)
-            output = getattr(output, "sample", output)  # diffusers wraps its outputs
-        if not isinstance(output, torch.Tensor) or output.shape != x_t.shape:
-            raise InputError(
-                "the denoiser returned something else than a prediction",
-                got=tuple(output.shape) if hasattr(output, "shape") else type(output).__name__,
-                wanted=f"an array of shape {tuple(x_t.shape)}",
-            )
-        return x_0_from_prediction(output.to(x_t.dtype), x_t, logsnr, self._prediction)
+    def _sampler(
+        self,
+        noisy: Tensor,
+        conditions: Sequence[str | None],
+        draws: Draws | None,
+        reversal: str,
+        guidance: float | None,
+    ) -> tuple[Tensor, Callable[[Tensor, float], Tensor], Callable[[], Tensor] | None]:
+        """The state as the sampler keeps it, the guided denoiser, and what it draws."""
+        if len(conditions) != len(noisy):
+            raise InputError("conditions do not fit", got=len(conditions), wanted=str(len(noisy)))
+        calling = self._calling
+        # half precision belongs to the network; the state of the sampler keeps float32
+        dtype = torch.float64 if calling.dtype == torch.float64 else torch.float32
+        x = noisy.detach().to(device=calling.device, dtype=dtype)
+        own = calling.encoded(conditions)
+        none = () if guidance in (None, 1) else calling.encoded([None] * len(conditions))
 
-    def _level(self, logsnr: float) -> tuple[float, torch.dtype] | tuple[int, torch.dtype]:
-        """Fill value of the function's second argument, and its type."""
-        if self._time == "step":
-            assert self._steps_logsnr is not None  # checked at construction
-            return int(np.argmin(np.abs(self._steps_logsnr - logsnr))), torch.int64
-        dtype = torch.float32 if self._backend == "numpy" else self._dtype
-        if isinstance(self._time, str):
-            return float(from_logsnr(logsnr, self._time)), dtype
-        return float(self._time(logsnr)), dtype
+        def denoised(x_t: Tensor, logsnr: float) -> Tensor:
+            x_0 = calling.x_0(x_t, logsnr, own)
+            if guidance is None or not is_guided(logsnr, guidance, self._interval):
+                return x_0
+            plain = calling.x_0(x_t, logsnr, none)
+            return plain + guidance * (x_0 - plain)
 
-    def _encoded(self, conditions: Sequence[str | None]) -> tuple[Any, ...]:
-        """The function's third argument, or nothing if it takes none."""
-        known = self.conditions
-        for name in conditions:
-            if name is not None and known is not None and name not in known:
-                raise InputError(
-                    f"model {self.name!r} does not know this condition",
-                    got=name,
-                    wanted="one of " + ", ".join(known) if known else "no condition",
-                )
-        if self._encode is not None:
-            return (self._encode(conditions),)
-        if not known:
-            return ()
-        index = [len(known) if name is None else known.index(name) for name in conditions]
-        return (torch.tensor(index, dtype=torch.int64, device=self._device),)
+        def draw() -> Tensor:
+            assert draws is not None  # given to whatever draws
+            return draws.normal(self.sample_shape).to(device=calling.device, dtype=dtype)
+
+        return x, denoised, None if reversal == "ode" else draw
 
     def _check_rows(self, samples: Tensor, streams: Sequence[UnitStreams]) -> None:
         wanted = (len(streams), *self.sample_shape)

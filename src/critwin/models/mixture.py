@@ -8,7 +8,7 @@ experiment against :func:`critwin.theory.exact.exact_transitions` or ``ode_trans
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma
-from critwin.models.samplers import Schedule, sample_deterministic, sample_stochastic
+from critwin.models.samplers import Schedule, advance, step_coefficients
 from critwin.streams import Draws
 from critwin.theory.mixtures import GaussianMixture, posterior_draw, posterior_mean, sample
 
@@ -146,6 +146,7 @@ class MixtureModel:
         reversal: str = "posterior",
         steps: int | None = None,
         guidance: float | None = None,
+        purpose: str = "reverse",
     ) -> Tensor:
         """Denoise points that are at one level.
 
@@ -157,6 +158,7 @@ class MixtureModel:
             reversal: ``"posterior"``, ``"stochastic"`` or ``"ode"``.
             steps: Number of steps of the whole schedule; the posterior draw needs none.
             guidance: Guidance scale, for the two samplers; None or 1: none.
+            purpose: Purpose of the streams.
 
         Returns:
             Clean points, shape ``(N, D)``, float64.
@@ -167,49 +169,99 @@ class MixtureModel:
         Source:
             Li, Karan & Chen (2025), sec. 3, for the posterior draw.
         """
-        if reversal not in self.reversals:
-            raise InputError(
-                "unknown reversal", got=reversal, wanted="one of " + ", ".join(self.reversals)
-            )
-        self._check_rows(noisy, streams)
-        x = noisy.to(torch.float64)
-        allowed = self._allowed(conditions, len(noisy)).to(x.device)
-        draws = Draws(streams, "reverse")
+        x, draws = self._checked(noisy, streams, reversal, guidance, purpose)
         if reversal == "posterior":
-            if guidance not in (None, 1):
-                raise InputError(
-                    "guidance needs a sampler: the posterior draw has none",
-                    got=guidance,
-                    next_step="use reversal 'stochastic' or 'ode'",
-                )
-            alpha, sigma = (float(v) for v in alpha_sigma(self.schedule.check(logsnr)))
-            uniforms = draws.uniform(())
-            normals = draws.normal(self.sample_shape)
-            return posterior_draw(
-                self.mixture,
-                x,
-                alpha=alpha,
-                sigma=sigma,
-                normals=normals,
-                uniforms=uniforms,
-                allowed=allowed,
-            ).x
-
-        def denoised(x_t: Tensor, level: float) -> Tensor:
-            alpha, sigma = (float(v) for v in alpha_sigma(level))
-            x_0 = posterior_mean(self.mixture, x_t, alpha=alpha, sigma=sigma, allowed=allowed)
-            if guidance is None or guidance == 1:
-                return x_0
-            plain = posterior_mean(self.mixture, x_t, alpha=alpha, sigma=sigma)
-            return plain + guidance * (x_0 - plain)
-
-        def draw() -> Tensor:
-            return draws.normal(self.sample_shape).to(device=x.device, dtype=torch.float64)
-
+            return self._posterior(x, self.schedule.check(logsnr), conditions, draws)
+        denoised, draw = self._sampler(x, conditions, draws, reversal, guidance)
         path = self.schedule.path(logsnr, steps)
-        if reversal == "ode":
-            return sample_deterministic(denoised, x, path, order=self._order)
-        return sample_stochastic(denoised, x, path, draw, order=self._order)
+        return denoised(advance(denoised, x, path, draw, order=self._order), float(path[-1]))
+
+    @property
+    def start_logsnr(self) -> float:
+        """Level at which a generation starts."""
+        return self.schedule.start
+
+    def pure_noise(self, streams: Sequence[UnitStreams]) -> Tensor:
+        """Draw from the law at ``start_logsnr``, exactly: what is left of the signal is in it.
+
+        Args:
+            streams: A stream a row.
+
+        Returns:
+            Shape ``(N, D)``, float64.
+        """
+        x_0 = self._generated([None] * len(streams), streams).x
+        alpha, sigma = (float(v) for v in alpha_sigma(self.start_logsnr))
+        z = Draws(streams, "start").normal(self.sample_shape)
+        return alpha * x_0 + sigma * z.to(torch.float64)
+
+    def partial(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        stop: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "posterior",
+        steps: int | None = None,
+        guidance: float | None = None,
+        purpose: str = "reverse",
+    ) -> Tensor:
+        """Reverse from one level to a cleaner one and return the noisy points there.
+
+        The posterior reversal is exact: ``x_0`` from its posterior, then the Gaussian bridge
+        ``x_stop | x_0, x_t``.
+
+        Args:
+            noisy: Shape ``(N, D)``.
+            logsnr: Their level.
+            stop: A larger level.
+            conditions: A component a row, or None.
+            streams: A stream a row.
+            reversal: ``"posterior"``, ``"stochastic"`` or ``"ode"``.
+            steps: Number of steps of the whole schedule, for the two samplers.
+            guidance: Guidance scale, for the two samplers.
+            purpose: Purpose of the streams.
+
+        Returns:
+            Points at ``stop``, shape ``(N, D)``, float64.
+
+        Raises:
+            InputError: If ``stop`` is not cleaner, or an argument cannot be used.
+
+        Source:
+            Song et al. (2021), *Denoising diffusion implicit models*, eq. (7), for the bridge.
+        """
+        x, draws = self._checked(noisy, streams, reversal, guidance, purpose)
+        path = self.schedule.between(logsnr, stop, steps)
+        if reversal == "posterior":
+            x_0 = self._posterior(x, float(path[0]), conditions, draws)
+            step = step_coefficients(float(path[0]), float(path[-1]), is_stochastic=True)
+            z = draws.normal(self.sample_shape).to(device=x.device, dtype=torch.float64)
+            return step.x * x + step.denoised * x_0 + step.noise * z
+        denoised, draw = self._sampler(x, conditions, draws, reversal, guidance)
+        return advance(denoised, x, path, draw, order=self._order)
+
+    def predict(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        guidance: float | None = None,
+    ) -> Tensor:
+        """The posterior mean ``E[x_0 | x_t]``, exactly.
+
+        Args:
+            noisy: Shape ``(N, D)``.
+            logsnr: Their level.
+            conditions: A component a row, or None.
+            guidance: Guidance scale.
+
+        Returns:
+            Shape ``(N, D)``, float64.
+        """
+        x = noisy.to(torch.float64)
+        return self._denoiser(x, conditions, guidance)(x, self.schedule.check(logsnr))
 
     def decode(self, clean: Tensor) -> Tensor:
         """What features read: the points themselves.
@@ -257,6 +309,77 @@ class MixtureModel:
         if reversal == "posterior":
             return 1
         return len(self.schedule.path(logsnr, steps)) * (1 if guidance in (None, 1) else 2)
+
+    def _checked(
+        self,
+        noisy: Tensor,
+        streams: Sequence[UnitStreams],
+        reversal: str,
+        guidance: float | None,
+        purpose: str,
+    ) -> tuple[Tensor, Draws]:
+        """The points and the open streams of a reversal, its arguments checked."""
+        if reversal not in self.reversals:
+            raise InputError(
+                "unknown reversal", got=reversal, wanted="one of " + ", ".join(self.reversals)
+            )
+        self._check_rows(noisy, streams)
+        if reversal == "posterior" and guidance not in (None, 1):
+            raise InputError(
+                "guidance needs a sampler: the posterior draw has none",
+                got=guidance,
+                next_step="use reversal 'stochastic' or 'ode'",
+            )
+        return noisy.to(torch.float64), Draws(streams, purpose)
+
+    def _posterior(
+        self, x: Tensor, logsnr: float, conditions: Sequence[str | None], draws: Draws
+    ) -> Tensor:
+        """Draw the clean points from their posterior."""
+        alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
+        uniforms = draws.uniform(())
+        normals = draws.normal(self.sample_shape)
+        return posterior_draw(
+            self.mixture,
+            x,
+            alpha=alpha,
+            sigma=sigma,
+            normals=normals,
+            uniforms=uniforms,
+            allowed=self._allowed(conditions, len(x)).to(x.device),
+        ).x
+
+    def _denoiser(
+        self, x: Tensor, conditions: Sequence[str | None], guidance: float | None
+    ) -> Callable[[Tensor, float], Tensor]:
+        """The exact denoiser under conditions, with guidance."""
+        allowed = self._allowed(conditions, len(x)).to(x.device)
+
+        def denoised(x_t: Tensor, level: float) -> Tensor:
+            alpha, sigma = (float(v) for v in alpha_sigma(level))
+            x_0 = posterior_mean(self.mixture, x_t, alpha=alpha, sigma=sigma, allowed=allowed)
+            if guidance is None or guidance == 1:
+                return x_0
+            plain = posterior_mean(self.mixture, x_t, alpha=alpha, sigma=sigma)
+            return plain + guidance * (x_0 - plain)
+
+        return denoised
+
+    def _sampler(
+        self,
+        x: Tensor,
+        conditions: Sequence[str | None],
+        draws: Draws,
+        reversal: str,
+        guidance: float | None,
+    ) -> tuple[Callable[[Tensor, float], Tensor], Callable[[], Tensor] | None]:
+        """The denoiser of a sampler, and what it draws."""
+
+        def draw() -> Tensor:
+            return draws.normal(self.sample_shape).to(device=x.device, dtype=torch.float64)
+
+        denoised = self._denoiser(x, conditions, guidance)
+        return denoised, None if reversal == "ode" else draw
 
     def _generated(
         self, conditions: Sequence[str | None], streams: Sequence[UnitStreams]

@@ -36,6 +36,7 @@ __all__ = [
     "SPACINGS",
     "Schedule",
     "Step",
+    "advance",
     "level_path",
     "sample_deterministic",
     "sample_stochastic",
@@ -154,7 +155,8 @@ def sample_stochastic(
     Source:
         Lu et al. (2022), *DPM-Solver++*, sec. 4.3 (SDE-DPM-Solver++(2M)).
     """
-    return _run(denoise, x, path, draw, order)
+    levels = np.asarray(path, dtype=np.float64)
+    return denoise(advance(denoise, x, levels, draw, order=order), float(levels[-1]))
 
 
 def sample_deterministic(
@@ -181,7 +183,8 @@ def sample_deterministic(
     Source:
         Song et al. (2021), DDIM; Lu et al. (2022), *DPM-Solver++*, algorithm 2M.
     """
-    return _run(denoise, x, path, None, order)
+    levels = np.asarray(path, dtype=np.float64)
+    return denoise(advance(denoise, x, levels, None, order=order), float(levels[-1]))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -243,6 +246,30 @@ class Schedule:
         count = 1 + math.ceil(max(0.0, (whole - 1) * share - 1e-9))
         return level_path(start, self.end, count, spacing=self.spacing, available=self.available)
 
+    def between(self, logsnr: float, stop: float, steps: int | None = None) -> NDArray[np.float64]:
+        """Levels of a segment of a reversal, which stops on its way.
+
+        Args:
+            logsnr: Level it starts from.
+            stop: Level it stops at, a larger logsnr.
+            steps: Number of steps of the whole schedule.
+
+        Returns:
+            Those levels of the reversal from ``logsnr`` that are noisier than ``stop``, then
+            ``stop``: increasing logsnr, at least two.
+
+        Raises:
+            InputError: If a level is not available, or ``stop`` is not cleaner.
+        """
+        end = self.check(stop)
+        path = self.path(logsnr, steps)
+        if not path[0] < end:
+            raise InputError(
+                "a reversal must stop at a cleaner level",
+                got=f"logsnr {logsnr:.6g} to {stop:.6g}",
+            )
+        return np.append(path[path < end - _SAME_LEVEL], end)
+
     def check(self, logsnr: float) -> float:
         """The level itself, if the model can start from it.
 
@@ -270,13 +297,36 @@ class Schedule:
         return nearest
 
 
-def _run(
+def advance(
     denoise: Callable[[Tensor, float], Tensor],
     x: Tensor,
     path: ArrayLike,
     draw: Callable[[], Tensor] | None,
-    order: int,
+    *,
+    order: Literal[1, 2] = 2,
 ) -> Tensor:
+    """Run the reverse SDE or the ODE down a path of levels and return the noisy state at its end.
+
+    A multistep sampler starts every call with a step of first order: it knows nothing of the
+    steps of an earlier call.
+
+    Args:
+        denoise: ``(x_t, logsnr) -> x_0``, the posterior mean, in the variance-preserving frame.
+        x: Noisy samples at ``path[0]``, shape ``(N, *shape)``.
+        path: Increasing logsnr, shape ``(n,)``; the denoiser is called at all but the last.
+        draw: Gives fresh standard normals of the shape, dtype and device of ``x``, ``n - 1``
+            times; None: the ODE.
+        order: 1 (ancestral, DDIM), or 2 (multistep).
+
+    Returns:
+        Samples at ``path[-1]``, shape ``(N, *shape)``.
+
+    Raises:
+        InputError: If the path does not rise or the order is unknown.
+
+    Source:
+        Lu et al. (2022), *DPM-Solver++*, sec. 4.3 and algorithm 2M.
+    """
     if order not in (1, 2):
         raise InputError("unknown order of the sampler", got=order, wanted="1 or 2")
     levels = [float(level) for level in np.asarray(path, dtype=np.float64)]
@@ -292,7 +342,7 @@ def _run(
         if draw is not None:
             x = x + step.noise * draw()
         previous = denoised
-    return denoise(x, levels[-1])
+    return x
 
 
 def _snapped_path(

@@ -135,6 +135,7 @@ class DigitsModel:
         reversal: str = "stochastic",
         steps: int | None = None,
         guidance: float | None = None,
+        purpose: str = "reverse",
     ) -> Tensor:
         """Denoise images that are at one level; see :meth:`critwin.Denoiser.denoise`.
 
@@ -146,13 +147,82 @@ class DigitsModel:
             reversal: ``"stochastic"`` or ``"ode"``.
             steps: Network calls of the whole schedule.
             guidance: Guidance scale.
+            purpose: Purpose of the streams.
 
         Returns:
             Images in about ``[-1, 1]``, not clipped, same shape.
         """
         return self.denoiser.denoise(
-            noisy, logsnr, conditions, streams, reversal, steps=steps, guidance=guidance
+            noisy, logsnr, conditions, streams, reversal, steps, guidance, purpose
         )
+
+    @property
+    def start_logsnr(self) -> float:
+        """Level of pure noise, the noisiest of ``levels``."""
+        return self.denoiser.start_logsnr
+
+    def pure_noise(self, streams: Sequence[UnitStreams]) -> Tensor:
+        """The state at ``start_logsnr``; see :meth:`critwin.Denoiser.pure_noise`.
+
+        Args:
+            streams: A stream a row.
+
+        Returns:
+            Shape ``(N, 3, 28, 28)``.
+        """
+        return self.denoiser.pure_noise(streams)
+
+    def partial(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        stop: float,
+        conditions: Sequence[str | None],
+        streams: Sequence[UnitStreams],
+        reversal: str = "stochastic",
+        steps: int | None = None,
+        guidance: float | None = None,
+        purpose: str = "reverse",
+    ) -> Tensor:
+        """Reverse from one level to a cleaner one; see :meth:`critwin.Denoiser.partial`.
+
+        Args:
+            noisy: Shape ``(N, 3, 28, 28)``.
+            logsnr: One of ``levels``.
+            stop: A larger one.
+            conditions: ``"0"`` … ``"9"`` or None, a row.
+            streams: A stream a row.
+            reversal: ``"stochastic"`` or ``"ode"``.
+            steps: Network calls of the whole schedule.
+            guidance: Guidance scale.
+            purpose: Purpose of the streams.
+
+        Returns:
+            Noisy images at ``stop``, same shape.
+        """
+        return self.denoiser.partial(
+            noisy, logsnr, stop, conditions, streams, reversal, steps, guidance, purpose
+        )
+
+    def predict(
+        self,
+        noisy: Tensor,
+        logsnr: float,
+        conditions: Sequence[str | None],
+        guidance: float | None = None,
+    ) -> Tensor:
+        """The estimate of the clean images; see :meth:`critwin.Denoiser.predict`.
+
+        Args:
+            noisy: Shape ``(N, 3, 28, 28)``.
+            logsnr: One of ``levels``.
+            conditions: ``"0"`` … ``"9"`` or None, a row.
+            guidance: Guidance scale.
+
+        Returns:
+            Same shape, not clipped.
+        """
+        return self.denoiser.predict(noisy, logsnr, conditions, guidance)
 
     def num_evaluations(
         self,
@@ -240,6 +310,7 @@ def load_digits(
     variant: Variant = "main",
     steps: int = STEPS,
     guidance: float | None = None,
+    guidance_interval: Sequence[float] | None = None,
     part: Part = "members",
     device: str = "cpu",
     weights: str | Path | None = None,
@@ -251,6 +322,8 @@ def load_digits(
             ``"reversed"``, trained on the reversed ink law of every digit.
         steps: Network calls of a whole reversal, from pure noise.
         guidance: Guidance scale of conditional images; None: none.
+        guidance_interval: ``[t_low, t_high]``, OU times between which there is guidance; None:
+            everywhere.
         part: Which digits the data set offers: ``"members"``, ``"nonmembers"`` or ``"all"``.
         device: Where the network runs.
         weights: Another folder of weights with its own manifest, for example a checkpoint.
@@ -284,6 +357,7 @@ def load_digits(
         time="step",
         conditions=DIGIT_LABELS,
         guidance=guidance,
+        guidance_interval=guidance_interval,
         steps=steps,
         name=name,
     )

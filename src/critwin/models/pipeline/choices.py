@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,6 @@ __all__ = [
     "Chosen",
     "check_guidance",
     "choose_scheduler",
-    "interval_of",
     "positive",
     "prediction_of",
 ]
@@ -81,34 +80,6 @@ def positive(steps: int) -> int:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError("not a number of steps", got=steps, wanted="a positive integer")
     return steps
-
-
-def interval_of(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    """An interval of guidance, checked.
-
-    Args:
-        interval: Two OU times, or None.
-
-    Returns:
-        The same as numbers.
-
-    Raises:
-        InputError: If it is not an interval.
-    """
-    if interval is None:
-        return None
-    try:
-        low, high = (float(value) for value in interval)
-        is_good = 0 <= low < high and not math.isnan(high)
-    except (TypeError, ValueError):
-        is_good = False
-    if not is_good:
-        raise InputError(
-            "not an interval of guidance",
-            got=interval,
-            wanted="[t_low, t_high], OU times with 0 <= t_low < t_high",
-        )
-    return (low, high)
 
 
 def check_guidance(

@@ -14,9 +14,9 @@ import torch
 
 from critwin.errors import InputError
 from critwin.models._wrapping import digest_of
+from critwin.models.guidance import interval_of
 from critwin.models.pipeline.choices import (
     check_guidance,
-    interval_of,
     positive,
     prediction_of,
 )
