@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -142,6 +143,34 @@ def use(folder: Path) -> None:
     encoder.embed_texts(["cat"])
 
 
+def test_a_folder_of_the_first_days_reads_the_same(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """As on the hub: sizes as numbers, a feature extractor, eos 2, vocab.json and merges.txt."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folders["clip"])
+    folder = Path(copytree(folders["clip"], tmp_path / "old"))
+    change(folder / "preprocessor_config.json", size=16, crop_size=16, resample=3)
+    old = json.loads((folder / "preprocessor_config.json").read_text())
+    del old["image_processor_type"]
+    old["feature_extractor_type"] = "CLIPFeatureExtractor"
+    (folder / "preprocessor_config.json").write_text(json.dumps(old))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 2
+    change(folder / "config.json", **config)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(tokenizer.get_vocab()))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    marks = {"unk_token": "<|endoftext|>", "bos_token": "<|startoftext|>"}
+    marks |= {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**marks, "do_lower_case": True}))
+    new, first = load_encoder(folders["clip"]), load_encoder(folder)
+    images = noise_images(3, size=32)
+    np.testing.assert_array_equal(first.embed_images(images), new.embed_images(images))
+    np.testing.assert_array_equal(first.embed_texts(["A Cat"]), new.embed_texts(["a cat"]))
+
+
 def without_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
@@ -209,6 +238,14 @@ def without_tokenizer(folder: Path) -> None:
         file.unlink()
 
 
+def with_sentences(folder: Path) -> None:
+    if find_spec("sentencepiece") is not None:
+        pytest.skip("sentencepiece is installed")
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").write_bytes(b"model")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}')
+
+
 def few_words(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["vocab_size"] = 20
@@ -244,6 +281,7 @@ def change(file: Path, **entries: Any) -> None:
         (elsewhere, "a part of the weights of .* is missing: got ../out.safetensors"),
         (without_processor, "cannot be loaded: got OSError"),
         (without_tokenizer, "has no tokenizer: wanted tokenizer.json"),
+        (with_sentences, r"run: pip install 'critwin\[siglip\]'"),
         (few_words, "cannot read a text: got IndexError"),
         (wrong_size, "cannot read these images"),
     ],

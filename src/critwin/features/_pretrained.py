@@ -256,11 +256,11 @@ def loading(source: str, *, doing: str = "cannot be loaded") -> Iterator[None]:
         raise
     except Exception as error:  # the library and its parsers raise many kinds
         text = " ".join(str(error).split())
-        needs = [name for name in ("sentencepiece", "protobuf") if name in text]
+        needs = any(name in text.lower() for name in ("sentencepiece", "protobuf"))
         raise InputError(
             f"{source} {doing}",
             got=f"{type(error).__name__}: {text}",
-            next_step="run: pip install sentencepiece protobuf" if needs else None,
+            next_step="run: pip install 'critwin[siglip]'" if needs else None,
         ) from error
     finally:
         logging.set_verbosity(verbosity)
