@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
 import torch
 
 from critwin.levels import ou_time, snap
-from critwin.models.digits.model import load_digits
+from critwin.models.digits.loading import load_digits
 from critwin.streams import UnitStreams
 
 

@@ -19,7 +19,7 @@ from critwin.features import checked_read, load_feature
 from critwin.levels import logsnr_of_ou_time, snap
 from critwin.models.base import Dataset, check_model
 from critwin.models.digits import DigitsDataset, DigitsModel, load_data, load_digits
-from critwin.models.digits.model import WEIGHTS
+from critwin.models.digits.loading import WEIGHTS
 from critwin.models.registry import load_model
 from critwin.streams import UnitStreams
 

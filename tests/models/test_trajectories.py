@@ -184,7 +184,7 @@ def test_stops_are_cleaner() -> None:
 
 
 def test_the_digits_stop_on_their_way() -> None:
-    from critwin.models.digits.model import load_digits
+    from critwin.models.digits.loading import load_digits
 
     model = load_digits(steps=4)
     assert isinstance(model, Trajectories)

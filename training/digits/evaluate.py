@@ -37,7 +37,8 @@ from critwin.models.digits.data import (
     VARIANTS,
     load_data,
 )
-from critwin.models.digits.model import STEPS, DigitsModel, load_digits
+from critwin.models.digits.loading import STEPS, load_digits
+from critwin.models.digits.model import DigitsModel
 from critwin.streams import UnitStreams
 
 __all__ = [

@@ -12,9 +12,12 @@ from critwin.models.digits.data import VARIANTS, DigitsData, Variant, load_data,
 
 if TYPE_CHECKING:
     from critwin.models.digits.dataset import DigitsDataset
-    from critwin.models.digits.model import DigitsModel, load_digits
+    from critwin.models.digits.loading import GUIDANCE, GUIDANCE_INTERVAL, load_digits
+    from critwin.models.digits.model import DigitsModel
 
 __all__ = [
+    "GUIDANCE",
+    "GUIDANCE_INTERVAL",
     "VARIANTS",
     "DigitsData",
     "DigitsDataset",
@@ -28,7 +31,9 @@ __all__ = [
 _LAZY = {
     "DigitsDataset": "critwin.models.digits.dataset",
     "DigitsModel": "critwin.models.digits.model",
-    "load_digits": "critwin.models.digits.model",
+    "GUIDANCE": "critwin.models.digits.loading",
+    "GUIDANCE_INTERVAL": "critwin.models.digits.loading",
+    "load_digits": "critwin.models.digits.loading",
 }
 
 
