@@ -4,7 +4,9 @@ The joint law of the crossing times T and of the curves p at the nodes is taken 
 draws. A batch of n results at node j then lowers the variance of T by the share
 ``cov(T, p_j)^2 / (var(T) (var(p_j) + E[p_j (1 - p_j)] / n))`` (a linear estimate from one mean);
 the score of a node is the sum of ``-log(1 - share)`` over open targets, divided by the cost of the
-batch. Further batches of a round are chosen on the covariances that the earlier ones leave.
+batch. The log of the curve's local width is a target too, of less weight: an interval is only as
+good as the slope that it rests on. Further batches of a round are chosen on the covariances that
+the earlier ones leave.
 
 Source: MacKay (1992), *Information-based objective functions for active data selection*, sec. 4.
 """
@@ -33,20 +35,29 @@ class Outlook:
         cov: Covariance of the curve at the nodes, shape ``(N, N)``.
         cross: Covariance of targets and curve, shape ``(T, N)``.
         var: Variances of the targets, shape ``(T,)``.
+        weight: Weights of the targets, shape ``(T,)``.
     """
 
     noise: NDArray[np.float64]
     cov: NDArray[np.float64]
     cross: NDArray[np.float64]
     var: NDArray[np.float64]
+    weight: NDArray[np.float64]
 
     @classmethod
-    def of(cls, probs: NDArray[np.float64], times: NDArray[np.float64], design: float) -> Outlook:
+    def of(
+        cls,
+        probs: NDArray[np.float64],
+        targets: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        design: float,
+    ) -> Outlook:
         """Moments of draws.
 
         Args:
             probs: Success probabilities at the nodes, shape ``(M, N)``.
-            times: Crossing times of the open targets, shape ``(T, M)``.
+            targets: Crossing times, and whatever else is a target, shape ``(T, M)``.
+            weight: Their weights, shape ``(T,)``.
             design: Design effect.
 
         Returns:
@@ -54,18 +65,19 @@ class Outlook:
         """
         num = len(probs)
         centred = probs - probs.mean(axis=0)
-        late = times - times.mean(axis=1, keepdims=True)
+        late = targets - targets.mean(axis=1, keepdims=True)
         return cls(
             noise=np.maximum(np.mean(probs * (1.0 - probs), axis=0), 1e-4) * design,
             cov=centred.T @ centred / num,
             cross=late @ centred / num,
             var=np.maximum(np.mean(late**2, axis=1), 1e-12),
+            weight=weight,
         )
 
     def gain(self, size: float) -> NDArray[np.float64]:
         """Information of a batch at every node, nats, summed over targets, shape ``(N,)``."""
         share = self.cross**2 / (np.diag(self.cov) + self.noise / size) / self.var[:, None]
-        return np.asarray(-np.log1p(-np.minimum(share, 0.999)).sum(axis=0))
+        return np.asarray(-self.weight @ np.log1p(-np.minimum(share, 0.999)))
 
     def learn(self, node: int, size: float) -> None:
         """Condition on a batch at a node."""

@@ -24,18 +24,38 @@ __all__ = ["Chain", "chain_on"]
 
 _TOP = 5.0  # logits run from this to its negative
 _STEP = 0.05  # of the logit: rounding it wanders less than the rate does
-_RATES = (0.0, *np.geomspace(0.6, 40.0, 14).tolist())  # per unit of OU time; 0 is a shelf
-_WANDER = 0.3  # standard deviation of the log rate over one unit of the logit
-_LEAVE_SHELF, _ENTER_SHELF, _JUMP = 0.7, 0.15, 0.15  # per unit of OU time
+_RATES = (0.0, *np.geomspace(0.7, 40.0, 12).tolist())  # per unit of OU time; 0 is a shelf
+_WANDER = 0.2  # standard deviation of the log rate over one unit of the logit
+_LEAVE_SHELF, _ENTER_SHELF, _JUMP = 0.7, 0.1, 0.1  # per unit of OU time
 _BEGIN_KEPT, _BEGIN_RESTING = 0.85, 0.7
 _NEARLY_ONE, _NEARLY_ZERO = 0.9995, 0.0005  # one odd result must not rule a state out
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What happens between two nodes.
+
+    Attributes:
+        mixing: Change of the rates, rows sum to 1, shape ``(R, R)``.
+        whole: How many logits each rate moves, shape ``(R,)``.
+        part: Probability to move one more, shape ``(R,)``.
+        before: Flat index of the state from which each state is reached, ``R V`` for none,
+            shape ``(2, R, V)`` for the shorter and the longer move.
+        after: Flat index of the state that each state reaches, likewise.
+    """
+
+    mixing: NDArray[np.float64]
+    whole: NDArray[np.int64]
+    part: NDArray[np.float64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
     """The chain on given nodes; V logits, R rates, N nodes.
 
-    A state holds the logit at a node and the rate up to the next node, flattened as ``(R, V)``.
+    A state holds the logit at a node and the rate up to the next node.
 
     Attributes:
         t: Nodes, OU time, increasing, shape ``(N,)``.
@@ -43,10 +63,7 @@ class Chain:
         value: The curve's values at them, shape ``(V,)``; the last state is never left.
         rate: Shape ``(R,)``.
         first: Law of the state at the first node, shape ``(R, V)``.
-        mixing: Of the rates, for every step, shape ``(N - 1, R, R)``.
-        whole: How many logits a step moves, shape ``(N - 1, R)``.
-        part: Probability to move one more, shape ``(N - 1, R)``.
-        target: Index of the state's value one step later, shape ``(N - 1, R, V)``.
+        steps: From every node to the next, length N - 1.
     """
 
     t: NDArray[np.float64]
@@ -54,35 +71,28 @@ class Chain:
     value: NDArray[np.float64]
     rate: NDArray[np.float64]
     first: NDArray[np.float64]
-    mixing: NDArray[np.float64]
-    whole: NDArray[np.int64]
-    part: NDArray[np.float64]
-    target: NDArray[np.int64]
+    steps: tuple[Step, ...]
 
     def forward(self, law: NDArray[np.float64], step: int) -> NDArray[np.float64]:
         """Law of the state one node later, shape ``(F, R, V)`` as given."""
-        num_f, num_r, num_v = law.shape
-        shifted = np.zeros((num_f, num_r, num_v))
-        for r, n in enumerate(self.whole[step].tolist()):
-            shifted[:, r, n:] = law[:, r, : num_v - n]
-        part = self.part[step][:, None]
-        moved = (1.0 - part) * shifted
-        moved[..., 1:] += part * shifted[..., :-1]
+        here = self.steps[step]
+        flat = np.zeros((len(law), self.first.size + 1))
+        flat[:, :-1] = law.reshape(len(law), -1)
+        part = here.part[:, None]
+        moved = (1.0 - part) * flat.take(here.before[0], axis=1)
+        moved += part * flat.take(here.before[1], axis=1)
         moved[..., -1] += law.sum(axis=2) - moved.sum(axis=2)  # what falls off stays at the end
-        mixed = np.matmul(self.mixing[step].T, moved)
-        return np.asarray(mixed)
+        return np.asarray(np.matmul(here.mixing.T, moved))
 
     def backward(self, message: NDArray[np.float64], step: int) -> NDArray[np.float64]:
         """Expectation of ``message`` one node later, given the state, shape ``(F, R, V)``."""
-        mixed = np.matmul(self.mixing[step], message)
-        num_f, num_r, num_v = mixed.shape
-        flat = mixed.reshape(num_f, num_r * num_v)
-        here = self.target[step]
-        row = np.arange(num_r)[:, None] * num_v
-        near = flat[:, (row + here).ravel()].reshape(mixed.shape)
-        far = flat[:, (row + np.minimum(here + 1, num_v - 1)).ravel()].reshape(mixed.shape)
-        part = self.part[step][:, None]
-        return np.asarray((1.0 - part) * near + part * far)
+        here = self.steps[step]
+        flat = np.matmul(here.mixing, message).reshape(len(message), -1)
+        part = here.part[:, None]
+        return np.asarray(
+            (1.0 - part) * flat.take(here.after[0], axis=1)
+            + part * flat.take(here.after[1], axis=1)
+        )
 
     def draw(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
         """Draw curves from the prior: index of the logit at every node, shape ``(count, N)``."""
@@ -92,14 +102,14 @@ class Chain:
         rate, index = start // num_v, start % num_v
         out = np.empty((count, len(self.t)), dtype=np.int64)
         out[:, 0] = index
-        for step in range(len(self.t) - 1):
-            more = generator.random(count) < self.part[step, rate]
-            index = np.minimum(index + self.whole[step, rate] + more, num_v - 1)
-            cumulative = np.cumsum(self.mixing[step], axis=1)[rate]
+        for j, step in enumerate(self.steps):
+            more = generator.random(count) < step.part[rate]
+            index = np.minimum(index + step.whole[rate] + more, num_v - 1)
+            cumulative = np.cumsum(step.mixing, axis=1)[rate]
             rate = np.minimum(
                 (generator.random(count)[:, None] > cumulative).sum(axis=1), len(self.rate) - 1
             )
-            out[:, step + 1] = index
+            out[:, j + 1] = index
         return out
 
 
@@ -127,20 +137,31 @@ def _chain(nodes: tuple[float, ...]) -> Chain:
     moving[0] = _BEGIN_RESTING
     first = np.full((num_r, num_v), (1.0 - _BEGIN_KEPT) / (num_r * num_v))
     first[:, 0] += _BEGIN_KEPT * moving
-    distance = rate[None, :] * np.diff(t)[:, None] / _STEP
-    whole = np.minimum(np.floor(distance), num_v).astype(np.int64)
-    part = np.clip(distance - whole, 0.0, 1.0)
-    target = np.minimum(np.arange(num_v)[None, None, :] + whole[..., None], num_v - 1)
+    gaps = np.diff(t).tolist()
+    known = {round(gap, 9): _step(rate, num_v, gap) for gap in gaps}
     return Chain(
         t=t,
         logit=logit,
         value=value,
         rate=rate,
         first=first / first.sum(),
-        mixing=np.stack([_mixing(rate, gap) for gap in np.diff(t)]),
+        steps=tuple(known[round(gap, 9)] for gap in gaps),
+    )
+
+
+def _step(rate: NDArray[np.float64], num_v: int, gap: float) -> Step:
+    distance = rate * gap / _STEP
+    whole = np.minimum(np.floor(distance + 1e-9), num_v).astype(np.int64)
+    row = np.arange(len(rate))[:, None] * num_v
+    index = np.arange(num_v)[None, :]
+    moves = [whole[:, None] + more for more in (0, 1)]
+    none = len(rate) * num_v
+    return Step(
+        mixing=_mixing(rate, gap),
         whole=whole,
-        part=part,
-        target=target,
+        part=np.clip(distance - whole, 0.0, 1.0),
+        before=np.stack([np.where(index >= n, row + index - n, none) for n in moves]),
+        after=np.stack([row + np.minimum(index + n, num_v - 1) for n in moves]),
     )
 
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from critwin.experiments._curve_chain import Chain
+    from critwin.experiments._posterior import Tally
     from critwin.experiments.search_targets import Target
 
 __all__ = ["Batch", "Decider", "Found", "Settings", "curve_of"]
 
-_NUM_DRAWS = 300
-_GROWTH = 6  # a round has one batch for each so many batches before it
+_NUM_DRAWS = 240
+_WIDTH_WEIGHT = 0.25  # of the local width beside the crossing
+_CAUTION = 1.0  # standard errors of the log width by which intervals are widened
+_GROWTH = 5  # a round has one batch for each so many batches before it
 _MOST_USES = 200  # a source used so often has told what it can
 _CHANCE_LIMIT = 0.98
 
@@ -159,7 +162,7 @@ class Decider:
         empty = np.zeros(0, dtype=np.int64)
         self._rows = {name: Rows(empty, empty, empty, empty) for name in s.labels}
         self._rho: list[float] = []
-        self._update()
+        self.conclude(Posterior.of(s.chain, self.count()))
 
     def next_round(self) -> list[Batch]:
         """What to measure next; nothing if the search has ended."""
@@ -193,6 +196,15 @@ class Decider:
         return self._asked
 
     def tell(self, readings: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]) -> None:
+        """Take in the results of the round and conclude from them.
+
+        Args:
+            readings: As for :meth:`take`.
+        """
+        self.take(readings)
+        self.conclude(Posterior.of(self.settings.chain, self.count()))
+
+    def take(self, readings: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]) -> None:
         """Take in the results of the round.
 
         Args:
@@ -212,18 +224,7 @@ class Decider:
             )
         self._num_batches += len(asked)
         self.num_results += len(source)
-        self._update()
-        nodes = self.settings.chain.t
-        self.trace.append(
-            {
-                "round": len(self.trace),
-                "t": [float(nodes[batch.node]) for batch in asked],
-                "num_results": self.num_results,
-                "num_sources": self._drawn,
-                "evaluations": self.spent,
-                "half_widths": {f.name: f.half_width for f in self.found},
-            }
-        )
+        self._measured = [float(self.settings.chain.t[batch.node]) for batch in asked]
 
     @property
     def num_drawn(self) -> int:
@@ -234,44 +235,84 @@ class Decider:
         """Index of a target's curve in the posterior."""
         return self._place[self.settings.targets.index(target)]
 
-    def _update(self) -> None:
+    def count(self) -> list[Tally]:
+        """Count every curve."""
         s = self.settings
-        before = None if self.posterior is None else self.posterior.mean()
+        before = self.posterior.mean() if self.posterior is not None and self.num_results else None
         curves: list[CurveOf] = []
         place = []
         for target in s.targets:
             weights, error = self._prior(target.feature)
             curve = curve_of(target, s.labels[target.feature], weights, error, s.is_weighted)
-            known = [
-                c.feature == curve.feature and c.after == curve.after and c.before == curve.before
-                for c in curves
-            ]
-            if not any(known):
+            key = (curve.feature, curve.after, curve.before)
+            known = [(c.feature, c.after, c.before) for c in curves]
+            if key not in known:
                 curves.append(curve)
-                known.append(True)
-            place.append(known.index(True))
+                known.append(key)
+            place.append(known.index(key))
         self._curves, self._place = curves, place
         counted = [
             tally(
                 curve,
                 self._rows[curve.feature],
-                None if before is None or not self.num_results else before[i],
+                None if before is None else before[i],
                 len(s.chain.t),
             )
             for i, curve in enumerate(curves)
         ]
         self._rho = [rho for _, rho in counted]
-        self.posterior = Posterior.of(s.chain, [one for one, _ in counted])
-        self.found = tuple(
-            self._found(target, curves[k], k) for target, k in zip(s.targets, place, strict=True)
-        )
-        if self.num_results and all(found.is_settled for found in self.found):
-            self.reason = "every target is settled"
+        return [one for one, _ in counted]
 
-    def _found(self, target: Target, curve: CurveOf, index: int) -> Found:
+    def conclude(self, posterior: Posterior) -> None:
+        """Conclude from the posterior of what :meth:`count` counted.
+
+        Args:
+            posterior: The posterior.
+        """
+        s = self.settings
+        self.posterior = posterior
+        generator = numpy_stream(s.seed, "search", self.num_results)
+        self._draws = posterior.sample(_NUM_DRAWS, generator)
+        self._widths = [
+            self._log_widths(target, k) for target, k in zip(s.targets, self._place, strict=True)
+        ]
+        self.found = tuple(
+            self._found(target, self._curves[k], k, float(np.std(width)))
+            for target, k, width in zip(s.targets, self._place, self._widths, strict=True)
+        )
+        if not self.num_results:
+            return
+        if all(found.is_settled for found in self.found):
+            self.reason = "every target is settled"
+        self.trace.append(
+            {
+                "round": len(self.trace),
+                "t": self._measured,
+                "num_results": self.num_results,
+                "num_sources": self._drawn,
+                "evaluations": self.spent,
+                "half_widths": {f.name: f.half_width for f in self.found},
+            }
+        )
+
+    def _log_widths(self, target: Target, index: int) -> NDArray[np.float64]:
+        """Log of the time that each draw takes to fall by two logits around the target."""
+        value = self._threshold(target, self._curves[index])
+        logit = np.log(value / (1.0 - value))
+        late, early = (
+            crossing_times(self.settings.chain, self._draws[index], 1 / (1 + np.exp(-(logit + d))))
+            for d in (-1.0, 1.0)
+        )
+        return np.asarray(np.log(np.maximum(late - early, 0.01)))
+
+    def _found(self, target: Target, curve: CurveOf, index: int, width_error: float) -> Found:
         assert self.posterior is not None
         crossing = self.posterior.crossing(index, self._threshold(target, curve))
         low, middle, high = crossing.interval(self.settings.confidence)
+        if np.isfinite(low) and np.isfinite(high):
+            # searches end sooner where the slope is thought steeper than it is
+            wider = 1.0 + _CAUTION * min(width_error, 1.0)
+            low, high = middle - wider * (middle - low), middle + wider * (high - middle)
         side = "inside"
         if high == -np.inf or low == np.inf:
             side = "below" if high == -np.inf else "above"
@@ -322,20 +363,19 @@ class Decider:
         """Moments of the curves that have open targets, and how many results count for each."""
         s = self.settings
         assert self.posterior is not None
-        generator = numpy_stream(s.seed, "search", len(self.trace))
         is_open = [not f.is_settled for f in self.found]
         wanted = sorted({k for k, still in zip(self._place, is_open, strict=True) if still})
-        draws = self.posterior.sample(_NUM_DRAWS, generator, curves=wanted)
         outlooks, shares = [], [0.0] * len(self._curves)
-        for row, k in enumerate(wanted):
+        for k in wanted:
             curve, own = self._curves[k], self.posterior.tallies[k]
-            times = [
-                crossing_times(s.chain, draws[row], self._threshold(target, curve))
-                for target, place, still in zip(s.targets, self._place, is_open, strict=True)
-                if place == k and still
-            ]
-            probs = own.chance + (1.0 - own.chance) * s.chain.value[draws[row]]
-            outlooks.append(Outlook.of(probs, np.stack(times), own.design))
+            rows, weights = [], []
+            for i, target in enumerate(s.targets):
+                if self._place[i] == k and is_open[i]:
+                    value = self._threshold(target, curve)
+                    rows += [crossing_times(s.chain, self._draws[k], value), self._widths[i]]
+                    weights += [1.0, _WIDTH_WEIGHT]
+            probs = own.chance + (1.0 - own.chance) * s.chain.value[self._draws[k]]
+            outlooks.append(Outlook.of(probs, np.stack(rows), np.array(weights), own.design))
             shares[k] = (
                 1.0 if curve.after is None else float(curve.weights[list(curve.after)].sum())
             )

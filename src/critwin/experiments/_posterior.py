@@ -201,36 +201,35 @@ class Posterior:
         """
         chain = self.chain
         num_v, num_r = len(chain.logit), len(chain.rate)
-        chosen_curves = range(len(self.tallies)) if curves is None else curves
-        out = np.empty((len(chosen_curves), count, len(chain.t)), dtype=np.int64)
-        rows = np.arange(count)
-        for place, f in enumerate(chosen_curves):
-            cumulative = np.cumsum(self.smoothed[0, f].ravel())
-            start = np.searchsorted(cumulative, generator.random(count) * cumulative[-1])
-            start = np.minimum(start, num_r * num_v - 1)
-            rate, index = start // num_v, start % num_v
-            out[place, :, 0] = index
-            for j in range(len(chain.t) - 1):
-                near = np.minimum(index + chain.whole[j, rate], num_v - 1)
-                far = np.minimum(near + 1, num_v - 1)
-                part = chain.part[j, rate][:, None]
-                message = self.messages[j + 1, f]
-                mixing = chain.mixing[j][rate]
-                weight = np.concatenate(
-                    [
-                        (1.0 - part) * mixing * message[:, near].T,
-                        part * mixing * message[:, far].T,
-                    ],
-                    axis=1,
-                )
-                cumulative = np.cumsum(weight, axis=1)
-                chosen = (generator.random(count)[:, None] * cumulative[:, -1:] >= cumulative).sum(
-                    axis=1
-                )
-                chosen = np.minimum(chosen, 2 * num_r - 1)
-                index = np.where(chosen < num_r, near, far)[rows]
-                rate = chosen % num_r
-                out[place, :, j + 1] = index
+        own = np.array(list(range(len(self.tallies)) if curves is None else curves))
+        out = np.empty((len(own), count, len(chain.t)), dtype=np.int64)
+        cumulative = np.cumsum(self.smoothed[0, own].reshape(len(own), -1), axis=1)
+        start = np.stack(
+            [np.searchsorted(law, generator.random(count) * law[-1]) for law in cumulative]
+        )
+        start = np.minimum(start, num_r * num_v - 1)
+        rate, index = start // num_v, start % num_v
+        out[:, :, 0] = index
+        curve = own[:, None, None]
+        rows = np.arange(num_r)[None, None, :]
+        for j, step in enumerate(chain.steps):
+            near = np.minimum(index + step.whole[rate], num_v - 1)
+            far = np.minimum(near + 1, num_v - 1)
+            part = step.part[rate][..., None]
+            message, mixing = self.messages[j + 1], step.mixing[rate]
+            weight = np.concatenate(
+                [
+                    (1.0 - part) * mixing * message[curve, rows, near[..., None]],
+                    part * mixing * message[curve, rows, far[..., None]],
+                ],
+                axis=2,
+            )
+            cumulative = np.cumsum(weight, axis=2)
+            level = generator.random(near.shape)[..., None] * cumulative[..., -1:]
+            chosen = np.minimum((level >= cumulative).sum(axis=2), 2 * num_r - 1)
+            index = np.where(chosen < num_r, near, far)
+            rate = chosen % num_r
+            out[:, :, j + 1] = index
         return out
 
 

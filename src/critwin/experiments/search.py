@@ -19,8 +19,9 @@ import numpy as np
 from critwin.errors import InputError, TooManyInvalidError
 from critwin.experiments.forward_reverse import given_samples, plan_sources
 from critwin.experiments.measuring import Context, Progress, finish, iterate, measure_sources
+from critwin.experiments.search_levels import candidate_levels
 from critwin.experiments.search_results import TargetResult, results_of, windows_of
-from critwin.experiments.search_session import SearchOptions, SearchSession, candidate_levels
+from critwin.experiments.search_session import SearchOptions, SearchSession
 from critwin.experiments.sources import SourceState, dataset_of
 from critwin.experiments.spec import Spec, check_condition, check_features, choose_reversal
 from critwin.experiments.units import resolve_levels

@@ -16,7 +16,7 @@ from critwin.experiments.priors import priors_of
 from critwin.experiments.search_targets import Target, parse_targets
 from critwin.experiments.spec import EXPERIMENT, Spec, num_evaluations
 from critwin.experiments.units import Unit
-from critwin.levels import logsnr_of_ou_time, ou_time
+from critwin.levels import ou_time
 from critwin.views import product
 
 if TYPE_CHECKING:
@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from critwin.models.base import Model
     from critwin.records import Records
 
-__all__ = ["SearchOptions", "SearchSession", "candidate_levels", "keys_of"]
+__all__ = ["SearchOptions", "SearchSession", "keys_of"]
 
-SPACING = 0.1
-"""Distance of the levels that a search may measure, OU time."""
-
-_NODES_APART = 0.05
+_NODES_APART = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,29 +64,6 @@ class SearchOptions:
             )
         if self.budget is not None and not self.budget > 0:
             raise InputError("the budget must be positive", got=self.budget)
-
-
-def candidate_levels(t_low: float, t_high: float) -> NDArray[np.float64]:
-    """Levels that a search may measure.
-
-    Args:
-        t_low: Least OU time, positive.
-        t_high: Largest OU time.
-
-    Returns:
-        The logsnr of times at most .1 apart, noise growing, shape ``(C,)``.
-
-    Raises:
-        InputError: If the range is empty or out of range.
-    """
-    if not 0.0 < t_low < t_high <= 25.0:
-        raise InputError(
-            "the range of a search is not one",
-            got=f"t = {t_low:g} to {t_high:g}",
-            wanted="0 < from < to <= 25 in OU time",
-        )
-    count = max(int(np.ceil((t_high - t_low) / SPACING - 1e-9)), 2)
-    return np.asarray(logsnr_of_ou_time(np.linspace(t_low, t_high, count + 1)))
 
 
 def keys_of(records: Records) -> list[str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin.errors import RunFolderError
+from critwin.experiments.search_levels import candidate_levels
 from critwin.experiments.units import same_level
-from critwin.levels import from_logsnr, grid, to_logsnr
+from critwin.levels import from_logsnr, grid, ou_time, to_logsnr
 from critwin.runs.config import ExperimentFile, LevelsSection, frozen_part, parse_config
 from critwin.runs.files import MANIFEST_NAME
 from critwin.runs.folder import RUN_NAME, read_info
@@ -32,7 +33,8 @@ def requested_levels(section: LevelsSection) -> NDArray[np.float64]:
         section: Section ``[levels]``.
 
     Returns:
-        The logsnr, in the order of the file, shape ``(L,)``.
+        The logsnr, in the order of the file, shape ``(L,)``; of a range, those that a search may
+        choose.
 
     Raises:
         InputError: If a level is out of range for its unit.
@@ -41,7 +43,9 @@ def requested_levels(section: LevelsSection) -> NDArray[np.float64]:
         return to_logsnr(np.array(section.values), section.unit)
     assert section.start is not None  # the section was checked
     assert section.stop is not None
-    assert section.count is not None
+    if section.count is None:
+        ends = np.sort(ou_time(to_logsnr(np.array([section.start, section.stop]), section.unit)))
+        return candidate_levels(float(ends[0]), float(ends[1]))
     return grid(section.start, section.stop, section.count, unit=section.unit)
 
 
@@ -115,6 +119,7 @@ def check_config(old: Mapping[str, Any], new: ExperimentFile) -> list[str]:
         )
     elif len(has) > len(had):
         grown.append(f"levels: {len(had)} -> {len(has)}")
+    grown += _differences(old.get("search", {}), now.get("search", {}), "search")
     if changed:
         raise RunFolderError(
             "the run folder holds a run with other settings",
