@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from critwin.errors import InputError
-from critwin.features import EmbeddingComparison, checked_compare, load_encoder
+from critwin.features import EmbeddingComparison, _factories, checked_compare, load_encoder
 from critwin.features.embedding import PixelEmbedding, as_embedding
 from tiny_clip import clip_folder, noise_images
 
@@ -43,6 +43,8 @@ def test_a_network_s_distance(tmp_path: Path) -> None:
     cosine = (encoder.embed_images(one) * encoder.embed_images(other)).sum(axis=1)
     np.testing.assert_allclose(found, 1 - cosine, atol=1e-12)
     np.testing.assert_allclose(checked_compare(comparison, one, one)["clip"], 0, atol=1e-12)
+    made = _factories.embedding(path=str(tmp_path / "clip"), name="clip", local_files_only=True)
+    assert made.fingerprint == comparison.fingerprint
     prints = {
         comparison.fingerprint,
         EmbeddingComparison(as_embedding(encoder)).fingerprint,

@@ -45,7 +45,8 @@ def test_embeddings_and_law_are_those_of_transformers(folders: dict[str, Path], 
     import transformers
 
     network = transformers.AutoModel.from_pretrained(folders[kind], dtype=torch.float32)
-    processor = transformers.AutoImageProcessor.from_pretrained(folders[kind], backend="pil")
+    named = {"clip": "CLIPImageProcessorPil", "siglip": "SiglipImageProcessorPil"}[kind]
+    processor = getattr(transformers, named).from_pretrained(folders[kind])
     tokenizer = transformers.AutoTokenizer.from_pretrained(folders[kind])
     images = noise_images(3)
     tokens = tokenizer(TEXTS, padding="max_length", return_tensors="pt")

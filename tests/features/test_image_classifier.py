@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -163,10 +164,18 @@ def test_a_saved_network_reads_as_transformers_does(tmp_path: Path) -> None:
 def test_networks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     folder = vit_folder(tmp_path / "vit")
     (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match="cannot be loaded: got"):
+    with pytest.raises(InputError, match=r"has no preprocessor_config\.json that can be read"):
+        load_feature("image-classifier", path=str(folder), local_files_only=True)
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "os.system"}')
+    with pytest.raises(InputError, match=r"has no PIL backend: got os\.system"):
         load_feature("image-classifier", path=str(folder), local_files_only=True)
     with pytest.raises(InputError, match="needs the option 'path'"):
         load_feature("image-classifier")
+    vit_folder(folder)
+    file = folder / "preprocessor_config.json"  # as networks of the first days have it
+    text = file.read_text().replace("image_processor_type", "feature_extractor_type")
+    file.write_text(re.sub("ViTImageProcessor[a-zA-Z]*", "ViTFeatureExtractor", text))
+    load_feature("image-classifier", path=str(folder), local_files_only=True)
     clip = clip_folder(tmp_path / "clip")  # transformers gives CLIP a head it has no weights for
     with pytest.raises(InputError, match=r"do not fill the network|is no image classifier"):
         load_feature("image-classifier", path=str(clip), local_files_only=True)

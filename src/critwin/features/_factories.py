@@ -16,7 +16,7 @@ from critwin.features._pretrained import DEFAULT_ENCODER
 from critwin.features.zero_shot import DEFAULT_TEMPLATES
 
 if TYPE_CHECKING:
-    from critwin.features.base import Feature
+    from critwin.features.base import Comparison, Feature
     from critwin.features.calibration import Calibration
     from critwin.features.labelling import ErrorMatrix
 
@@ -194,6 +194,31 @@ def clusters(
         dtype=dtype,
         batch_size=batch_size,
     )
+
+
+def embedding(
+    *,
+    path: str = DEFAULT_ENCODER,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_size: int = 16,
+    name: str = "embedding",
+) -> Comparison:
+    """Cosine distance of source and result in the image embedding of CLIP or SigLIP."""
+    from critwin.features.embedding import EmbeddingComparison, EncoderEmbedding
+    from critwin.features.encoders import load_encoder
+
+    encoder = load_encoder(
+        path,
+        revision=revision,
+        local_files_only=local_files_only,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+    )
+    return EmbeddingComparison(EncoderEmbedding(encoder), name=name)
 
 
 def _matrix(errors: str | Mapping[str, Any] | None) -> ErrorMatrix | None:

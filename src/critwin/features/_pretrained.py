@@ -35,6 +35,7 @@ __all__ = [
     "find",
     "load_network",
     "loading",
+    "read_json",
 ]
 
 DEFAULT_ENCODER = "openai/clip-vit-large-patch14"
@@ -128,7 +129,7 @@ def find(path: str | Path, *, revision: str | None, local_files_only: bool) -> P
     else:
         place = _download(text, revision, local_files_only)
         commit = place.name
-    config = _read_json(place / "config.json", text)
+    config = read_json(place / "config.json", text)
     if "quantization_config" in config:
         raise InputError(
             f"{text} is quantised", wanted="the weights in full", got=config.get("model_type")
@@ -308,7 +309,19 @@ def _own_files(folder: Path) -> list[Path]:
     )
 
 
-def _read_json(file: Path, source: str) -> dict[str, Any]:
+def read_json(file: Path, source: str) -> dict[str, Any]:
+    """A table of a network's folder.
+
+    Args:
+        file: The file.
+        source: The network, for the message.
+
+    Returns:
+        What it says.
+
+    Raises:
+        InputError: If it cannot be read, is too large, or is no table.
+    """
     try:
         if file.stat().st_size > _MAX_JSON:
             raise InputError(f"{file.name} of {source} is too large", wanted="at most 16 MB")
@@ -329,7 +342,7 @@ def _check_weights(folder: Path, source: str) -> None:
         return
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weights = _read_json(index, source).get("weight_map")
+        weights = read_json(index, source).get("weight_map")
         names = set(weights.values()) if isinstance(weights, dict) else {None}
         for name in names:
             is_plain = isinstance(name, str) and Path(name).name == name

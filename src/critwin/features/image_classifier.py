@@ -18,11 +18,13 @@ from torch import nn
 from critwin.errors import InputError
 from critwin.features._inputs import check_names
 from critwin.features._pretrained import (
+    Pretrained,
     choose_device,
     choose_dtype,
     find,
     load_network,
     loading,
+    read_json,
 )
 from critwin.features.base import Reading
 from critwin.features.calibration import Calibration, check_calibration
@@ -272,7 +274,6 @@ def load_image_classifier(
         InputError: If the network cannot be had, is no image classifier, or cannot be loaded.
     """
     import transformers
-    from transformers.image_processing_backends import PilBackend
 
     place, number = choose_device(device), choose_dtype(dtype)
     found = find(path, revision=revision, local_files_only=local_files_only)
@@ -284,15 +285,7 @@ def load_image_classifier(
             wanted="a network like vit, convnext or resnet",
         )
     with loading(found.source):
-        processor = transformers.AutoImageProcessor.from_pretrained(
-            found.folder, backend="pil", local_files_only=True, trust_remote_code=False
-        )
-    if not isinstance(processor, PilBackend):
-        raise InputError(
-            f"the image processor of {found.source} has no PIL backend",
-            got=type(processor).__name__,
-            wanted="one that needs no torchvision",
-        )
+        processor = _processor_class(found).from_pretrained(found.folder, local_files_only=True)
     network = load_network(
         found,
         transformers.AutoModelForImageClassification,
@@ -313,6 +306,24 @@ def load_image_classifier(
         errors=errors,
         digest=found.digest,
     )
+
+
+def _processor_class(found: Pretrained) -> Any:
+    """The class with the PIL backend of the processor that a folder names."""
+    import transformers
+
+    about = read_json(found.folder / "preprocessor_config.json", found.source)
+    name = str(about.get("image_processor_type") or about.get("feature_extractor_type") or "")
+    for ending in ("Fast", "Pil", "ImageProcessor", "FeatureExtractor"):
+        name = name.removesuffix(ending)
+    made = getattr(transformers, f"{name}ImageProcessorPil", None) if name.isidentifier() else None
+    if made is None:
+        raise InputError(
+            f"the image processor of {found.source} has no PIL backend",
+            got=about.get("image_processor_type"),
+            wanted="one that needs no torchvision, as ViT, ConvNeXt and ResNet have",
+        )
+    return made
 
 
 def _groups(classes: tuple[str, ...], labels: Mapping[str, Any] | None) -> NDArray[np.int64]:
