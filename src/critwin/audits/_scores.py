@@ -189,7 +189,10 @@ def scores_of_records(
         return Scores(kind=kind, logsnr=levels, values=values, evaluations=cost)
 
     found = []
-    for name, column in records.values.items():
+    for full, column in records.values.items():
+        name = "pixels" if full == "neighbours.distance" else full
+        if name.startswith("neighbours."):
+            continue  # places among other images, no distance from the source
         distance = table(f"forward-reverse {name}", -column)
         found.append(distance)
         if num_rep > 1:

@@ -62,7 +62,7 @@ def blind_attacks(
         images: Shape ``(N, C, H, W)`` or ``(N, D)``.
         is_member: Shape ``(N,)``.
         halves: From :func:`critwin.audits.membership.halves_of`.
-        confidence: Of the intervals.
+        confidence: Of both intervals together.
 
     Returns:
         A linear classifier on pixel statistics, and the nearest neighbours of either class.
@@ -76,13 +76,13 @@ def blind_attacks(
         cross_fitted(
             Scores(
                 kind=kind,
-                logsnr=np.zeros(1),
+                logsnr=np.full(1, np.nan),
                 values=column[:, None, None],
                 evaluations=np.zeros(1),
             ),
             is_member,
             halves,
-            confidence=confidence,
+            confidence=1.0 - (1.0 - confidence) / len(tables),
         )
         for kind, column in tables.items()
     ]

@@ -5,8 +5,8 @@ For every candidate (a training image, or a generated one) the *closeness* at a 
 the statistic is its mean over levels in standard deviations of the null. The null law is that of
 candidates whose home is a *non-member*: images that the model cannot have memorised, playing the
 part of training images. Under the null the two are exchangeable, so the share of null candidates
-with a larger statistic is a p-value, ``(1 + #)/(1 + n)``, and Benjamini–Hochberg controls the false
-discoveries.
+with a larger statistic is a p-value, ``(1 + #)/(1 + n)``, and Benjamini–Hochberg controls the
+false discoveries.
 
 That p-value is never below 1/(1 + n): with few non-members and many candidates nothing can be
 found. ``tail="exponential"`` continues the null law beyond its largest tenth as an exponential, or

@@ -270,6 +270,9 @@ def _limits(
         return edge, 1.0
     if value == 0.0:
         return 0.0, 1.0 - edge
+    if variance <= 0.0:  # all scores agree: what was not seen is at most so frequent
+        unseen = sum(1.0 - tail ** (1.0 / count) for count in counts) / 2.0
+        return max(value - unseen, 0.0), min(value + unseen, 1.0)
     half = _quantile(confidence, degrees) * np.sqrt(variance) / (value * (1.0 - value))
     middle = logit(value)
     low, high = float(expit(middle - half)), float(expit(middle + half))

@@ -37,6 +37,9 @@ COMMANDS = (
 )
 """Each is a function of the same name in a module of the same name."""
 
+AUDITS = ("privacy",)
+"""Each is a function of the same name in the module ``audit_<name>``: ``critwin audit <name>``."""
+
 
 # typer brings its own copy of click, or uses the package, depending on its version
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -58,6 +61,11 @@ def make_app() -> typer.Typer:
     for name in COMMANDS:
         module = import_module(f"critwin.cli.{name}")
         app.command(name)(getattr(module, name))
+    audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    for name in AUDITS:
+        module = import_module(f"critwin.cli.audit_{name}")
+        audit.command(name)(getattr(module, name))
+    app.add_typer(audit, name="audit", help="Audit a run folder, or start the run it needs.")
     return app
 
 

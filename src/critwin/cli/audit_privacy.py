@@ -1,0 +1,157 @@
+"""``critwin audit privacy``: can training images be told, and is any of them memorised?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from critwin.audits.findings import PrivacyAudit
+
+__all__ = ["privacy"]
+
+
+def privacy(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder whose sources are members and non-members.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start the run that is needed: name of the model.")
+    ] = None,
+    members: Annotated[
+        Path | None, typer.Option(help="Folder of images that the model was trained on.")
+    ] = None,
+    nonmembers: Annotated[
+        Path | None, typer.Option(help="Folder of like images that it was not trained on.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to start or go on with.")] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help="Also ask the network: loss, pia or secmi; costs evaluations."),
+    ] = None,
+    level: Annotated[list[float] | None, typer.Option(help="OU times of a started run.")] = None,
+    replicates: Annotated[int, typer.Option(min=1, help="Fresh noises of an image.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of the schedule of a started run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a started run.")] = 0,
+    group: Annotated[
+        str | None, typer.Option(help="Planted column whose values group the members.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads of torch.")] = None,
+    report: Annotated[bool, typer.Option(help="Write the report again.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Audit privacy: attack power over noise, baselines without the model, memorised images."""
+    from critwin.audits.privacy_runs import audit_run
+    from critwin.cli._output import note, print_json, say
+    from critwin.cli._progress import progress_bar
+    from critwin.errors import InputError
+
+    if not 0.5 <= confidence < 1.0:
+        raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
+    started = {"--model": model, "--members": members, "--nonmembers": nonmembers, "--out": out}
+    engine = None
+    if run is None:
+        if missing := [name for name, value in started.items() if value is None]:
+            raise InputError(
+                "nothing to audit",
+                got="no run folder, and no " + ", ".join(missing),
+                wanted="a run folder, or all of " + ", ".join(started),
+            )
+        from critwin.audits.privacy import LEVELS
+        from critwin.audits.privacy_start import start_run
+
+        assert model is not None
+        assert members is not None
+        assert nonmembers is not None
+        assert out is not None
+        with progress_bar() as progress:
+            outcome, wrapped = start_run(
+                model,
+                members,
+                nonmembers,
+                out,
+                levels=sorted(level) if level else LEVELS,
+                replicates=replicates,
+                steps=steps,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+                say=note,
+            )
+        folder, engine = outcome.path, wrapped
+    else:
+        extra = [name for name, value in started.items() if value is not None]
+        if extra or level or steps is not None:
+            raise InputError(
+                "a run folder has its model, images and levels already",
+                got=", ".join(extra) or ("--level" if level else "--steps"),
+                next_step="leave them out, or leave the run folder out",
+            )
+        folder = run
+    audit = audit_run(
+        folder,
+        attacks=attack or (),
+        model=engine,  # type: ignore[arg-type]
+        replicates=replicates,
+        group=group,
+        confidence=confidence,
+        rerun=_rerun(folder, run is None, model, members, nonmembers, attack),
+    )
+    path: Path | None = None
+    if report:
+        from critwin.reports import write_report
+
+        path = write_report(folder, folder / "report.html")
+    if as_json:
+        print_json(
+            {
+                "run": str(folder),
+                **audit.as_dict(),
+                "answer": audit.section().answer,
+                "report": None if path is None else str(path),
+            }
+        )
+        return
+    for line in _lines(audit):
+        say(line)
+    if path is not None:
+        say(f"Report: {path}")
+
+
+def _lines(audit: PrivacyAudit) -> list[str]:
+    from critwin.cli._output import table, terminal_width
+
+    section = audit.section()
+    rows = [("attack", "t", "area", "low", "high", "evaluations")]
+    attacks = next(t for t in section.tables if t.name == "privacy-attacks")
+    for row in attacks.rows:
+        cells = ["" if cell is None else f"{cell:.3f}" for cell in row[2:5]]
+        cost = "unknown" if row[-1] is None else f"{row[-1]:g}"
+        rows.append((str(row[0]), str(row[1]), *cells, cost))
+    return [section.answer, *section.details, table(rows, width=terminal_width())]
+
+
+def _rerun(
+    folder: Path,
+    is_started: bool,
+    model: str | None,
+    members: Path | None,
+    nonmembers: Path | None,
+    attacks: list[str] | None,
+) -> str:
+    import shlex
+
+    words = ["critwin", "audit", "privacy"]
+    if is_started:
+        words += ["--model", str(model), "--members", str(members)]
+        words += ["--nonmembers", str(nonmembers), "--out", str(folder)]
+    else:
+        words.append(str(folder))
+    for name in attacks or ():
+        words += ["--attack", name]
+    return shlex.join(words)
