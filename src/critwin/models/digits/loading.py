@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 STEPS = 25
 """Network calls of a whole reversal, from pure noise, unless told otherwise."""
 
-GUIDANCE = 3.0
+GUIDANCE = 2.0
 """Guidance scale that draws good images of a digit, within ``GUIDANCE_INTERVAL`` alone."""
 
 GUIDANCE_INTERVAL = (0.2, 1.3)
