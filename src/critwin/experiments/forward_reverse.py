@@ -14,33 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.errors import InputError, TooManyInvalidError
-from critwin.experiments.measuring import (
-    Context,
-    Progress,
-    execute,
-    finish,
-    iterate,
-    measure_sources,
-)
+from critwin.errors import InputError
+from critwin.experiments.in_memory import in_memory, loaded_parts
+from critwin.experiments.measuring import Progress, execute
 from critwin.experiments.sources import (
     Source,
-    SourceState,
     dataset_of,
     plan_dataset,
     plan_generated,
     plan_given,
 )
-from critwin.experiments.spec import (
-    Spec,
-    check_condition,
-    check_features,
-    choose_reversal,
-    num_evaluations,
-    plan,
-)
-from critwin.experiments.units import Unit, resolve_levels
-from critwin.records import Records, concatenate
+from critwin.experiments.spec import Spec, check_condition, choose_reversal, plan
+from critwin.experiments.units import resolve_levels
+from critwin.records import Records
 
 if TYPE_CHECKING:
     import torch
@@ -103,15 +89,9 @@ def forward_reverse(
         TooManyInvalidError: If the share of invalid results is above the limit; ``records`` of
             the error holds what was measured.
     """
-    from critwin.features.registry import load_feature
     from critwin.levels import to_logsnr
-    from critwin.models.registry import load_model
 
-    engine = load_model(model)
-    names = features if isinstance(features, Sequence) else [features]
-    names = [features] if isinstance(features, str) else names
-    loaded = tuple(load_feature(feature, model=engine) for feature in names)
-    check_features(loaded)
+    engine, loaded = loaded_parts(model, features)
     given = None if isinstance(sources, str) else given_samples(sources, engine)
     chosen = plan_sources(engine, sources, given, num_sources, conditions, seed)
     requested = to_logsnr(np.atleast_1d(np.asarray(levels, dtype=np.float64)), unit)
@@ -130,17 +110,15 @@ def forward_reverse(
     )
     for name in {spec.condition_of(s) for s in chosen} | {s.condition for s in chosen}:
         check_condition(engine, name)
-    states: dict[str, SourceState] = {}
-    for start in range(0, len(chosen), batch_size):
-        batch = chosen[start : start + batch_size]
-        new, _ = measure_sources(batch, engine, loaded, spec, given=given)
-        states.update((state.source.name, state) for state in new)
-        if progress is not None:
-            progress(Progress("sources", len(states), len(chosen), 0, len(states), len(chosen)))
-    context = Context(
-        model=engine, features=loaded, spec=spec, states=states, comparisons=tuple(comparisons)
+    return in_memory(
+        engine,
+        loaded,
+        spec,
+        given=given,
+        comparisons=comparisons,
+        max_invalid=max_invalid,
+        progress=progress,
     )
-    return _in_memory(plan(spec), context, max_invalid, progress)
 
 
 def plan_sources(
@@ -204,30 +182,3 @@ def given_samples(sources: Any, model: Model) -> torch.Tensor:
             wanted="(S, " + ", ".join(str(n) for n in model.sample_shape) + ") with S >= 1",
         )
     return samples.detach().to(device="cpu", dtype=torch.float32)
-
-
-def _in_memory(
-    units: Sequence[Unit],
-    context: Context,
-    max_invalid: float,
-    progress: Callable[[Progress], None] | None,
-) -> Records:
-    cost = {
-        unit.logsnr: float(num_evaluations(context.model, unit.logsnr, context.spec) or 1)
-        for unit in units
-    }
-    total = sum(cost[unit.logsnr] for unit in units)
-    parts: list[Records] = []
-    done = spent = bad = 0.0
-    try:
-        for measured in iterate(units, context, max_invalid=max_invalid):
-            parts.append(measured.records)
-            done += len(measured.units)
-            spent += sum(cost[unit.logsnr] for unit in measured.units)
-            bad += float(np.sum(~np.asarray(measured.records.valid)))
-            if progress is not None:
-                progress(Progress("units", int(done), len(units), int(bad), spent, total))
-    except TooManyInvalidError as error:
-        error.records = finish(concatenate(parts), context)
-        raise
-    return finish(concatenate(parts), context)

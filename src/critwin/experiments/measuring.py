@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from critwin.errors import InputError, TooManyInvalidError
-from critwin.experiments.padding import padded_rows, padded_streams
+from critwin.experiments.kinds import Work, kind_of
+from critwin.experiments.padding import padded_rows
 from critwin.experiments.priors import priors_of
 from critwin.experiments.reading import compare_batch, decode_checked, read_batch
 from critwin.experiments.sources import Source, SourceState, clean_samples
-from critwin.experiments.spec import EXPERIMENT, Spec
+from critwin.experiments.spec import Spec
+from critwin.experiments.trajectories import Waypoints, follow_sources
 from critwin.experiments.units import Unit, batches
 from critwin.records import FeatureColumns, Records, sort
 
@@ -58,6 +60,7 @@ class Context:
         spec: The plan's choices.
         states: The sources, drawn and read, by name.
         comparisons: Comparisons of source and result.
+        waypoints: States of trajectories that are at hand.
     """
 
     model: Model
@@ -65,6 +68,7 @@ class Context:
     spec: Spec
     states: Mapping[str, SourceState]
     comparisons: tuple[Comparison, ...] = ()
+    waypoints: Waypoints = field(default_factory=Waypoints)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +114,7 @@ def measure_sources(
     spec: Spec,
     *,
     given: torch.Tensor | None = None,
+    waypoints: Waypoints | None = None,
 ) -> tuple[list[SourceState], torch.Tensor]:
     """Draw one batch of sources and read every feature off them, once.
 
@@ -119,6 +124,7 @@ def measure_sources(
         features: The features.
         spec: The choices.
         given: Samples given in memory, shape ``(S, *sample_shape)``.
+        waypoints: Gets the states of trajectories.
 
     Returns:
         A state per source, and the decoded sources (NaN where invalid).
@@ -130,9 +136,16 @@ def measure_sources(
 
     num = len(sources)
     with torch.no_grad(), _memory(spec):
-        clean, planted = clean_samples(
-            model, sources, seed=spec.seed, batch_size=spec.batch_size, given=given
-        )
+        if sources[0].kind == "trajectory":
+            found = follow_sources(model, sources, spec)
+            clean = found.clean
+            planted = [{"source_condition": source.condition or ""} for source in sources]
+            if waypoints is not None:
+                waypoints.add(sources, found)
+        else:
+            clean, planted = clean_samples(
+                model, sources, seed=spec.seed, batch_size=spec.batch_size, given=given
+            )
         rows = padded_rows(num, spec.batch_size)
         decoded, is_valid = decode_checked(model, clean[rows])
         readings = read_batch(features, decoded, num)
@@ -189,24 +202,13 @@ def measure(batch: Sequence[Unit], context: Context) -> Measured:
     spec, model, num = context.spec, context.model, len(batch)
     rows = padded_rows(num, spec.batch_size)
     states = [context.states[unit.source] for unit in batch]
-    logsnr = batch[0].logsnr
-    conditions = [batch[i].condition for i in rows]
-    streams = padded_streams(
-        [(u.source, u.requested_logsnr, u.replicate) for u in batch], spec.batch_size, spec.seed
-    )
-    options: dict[str, Any] = {}
-    if spec.steps is not None:
-        options["steps"] = spec.steps
-    if spec.guidance is not None:
-        options["guidance"] = spec.guidance
     with torch.no_grad(), _memory(spec):
         clean = torch.stack(
             [s.clean if s.is_valid else torch.zeros_like(s.clean) for s in states]
         )[rows]
-        noisy = model.noise(clean, logsnr, streams)
-        result = model.denoise(
-            noisy, logsnr, conditions, streams, reversal=spec.reversal, **options
-        )
+        sources = [state.source for state in states]
+        work = Work(model, spec, batch, sources, clean, rows, context.waypoints)
+        result = kind_of(spec.experiment).result(work)
         bad = torch.tensor([not states[i].is_valid for i in rows])
         if bool(bad.any()):  # an invalid source has no results
             result = result.clone()
@@ -292,7 +294,7 @@ def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str,
     attrs: dict[str, Any] = {
         "model": str(model.name),
         "model_fingerprint": str(model.fingerprint),
-        "experiment": EXPERIMENT,
+        "experiment": spec.experiment,
         "sources": spec.sources[0].kind,
         "seed": spec.seed,
         "batch_size": spec.batch_size,

@@ -64,7 +64,7 @@ def priors_of(
         prior = _known(model, group, condition)
         if prior is not None:
             known["*".join(feature.name for feature in group)] = prior
-    if any(s.source.kind != "generated" or s.source.condition != condition for s in states):
+    if any(not s.source.is_fresh or s.source.condition != condition for s in states):
         return known, ()
     shares = {"*".join(f.name for f in group): _shares(group, states) for group in names}
     estimated = {name: share for name, share in shares.items() if share and name not in known}

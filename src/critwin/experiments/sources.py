@@ -45,7 +45,8 @@ class Source:
     Attributes:
         name: Its name; part of the key of its units.
         index: Its position in the plan.
-        kind: ``"generated"``, ``"dataset"``, ``"images"`` or ``"given"``.
+        kind: ``"generated"``, ``"trajectory"`` (generated, with stops on the way),
+            ``"dataset"``, ``"images"`` or ``"given"``.
         condition: Condition under which it is generated, or the caption of an image; None is
             unconditional.
         item: Index into the data set or the given samples.
@@ -62,6 +63,11 @@ class Source:
     path: str | None = None
     fit: str = "crop"
     facts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the model itself draws it."""
+        return self.kind in ("generated", "trajectory")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,12 +91,15 @@ class SourceState:
     )
 
 
-def plan_generated(count: int, conditions: Sequence[str | None] = ()) -> list[Source]:
+def plan_generated(
+    count: int, conditions: Sequence[str | None] = (), *, kind: str = "generated"
+) -> list[Source]:
     """Sources that the model generates, conditions dealt in turn.
 
     Args:
         count: Number of sources, at least 1.
         conditions: Conditions; unconditional if empty.
+        kind: ``"generated"``, or ``"trajectory"``.
 
     Returns:
         Sources ``s000000``, ``s000001``, …
@@ -101,7 +110,7 @@ def plan_generated(count: int, conditions: Sequence[str | None] = ()) -> list[So
     _check_count(count)
     deal: Sequence[str | None] = conditions or [None]
     return [
-        Source(name=f"s{i:06d}", index=i, kind="generated", condition=deal[i % len(deal)])
+        Source(name=f"s{i:06d}", index=i, kind=kind, condition=deal[i % len(deal)])
         for i in range(count)
     ]
 

@@ -1,4 +1,4 @@
-"""The choices of a forward–reverse experiment, checked against the model, and its plan.
+"""The choices of an experiment, checked against the model, and its plan.
 
 Nothing here draws a number or runs a network.
 """
@@ -14,6 +14,7 @@ from critwin.errors import InputError
 from critwin.experiments.units import Level, Unit, coarse_to_fine
 
 if TYPE_CHECKING:
+    from critwin.experiments.arms import Arm
     from critwin.experiments.sources import Source
     from critwin.features.base import Feature
     from critwin.models.base import Model
@@ -33,7 +34,7 @@ EXPERIMENT = "forward_reverse"
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """Everything that fixes the numbers of a forward–reverse experiment, but model and features.
+    """Everything that fixes the numbers of an experiment, but model and features.
 
     Attributes:
         sources: The sources.
@@ -46,6 +47,9 @@ class Spec:
         batch_size: Number of rows of every batch.
         seed: Seed of all random streams.
         num_merged: Requested levels that coincide with another one.
+        experiment: Name of the experiment.
+        stops: Levels at which trajectories stop, noise falling; for experiments on trajectories.
+        arms: What is changed on the way, for interventions.
     """
 
     sources: tuple[Source, ...]
@@ -58,6 +62,9 @@ class Spec:
     batch_size: int = 16
     seed: int = 0
     num_merged: int = 0
+    experiment: str = EXPERIMENT
+    stops: tuple[Level, ...] = ()
+    arms: tuple[Arm, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the counts."""
@@ -71,6 +78,11 @@ class Spec:
             return source.condition
         return None if self.condition == "none" else self.condition
 
+    def arm_of(self, unit: Unit) -> Arm:
+        """The arm of an intervention to which a unit belongs."""
+        name = unit.experiment.removeprefix(f"{self.experiment}:")
+        return next(arm for arm in self.arms if arm.name == name)
+
 
 def plan(spec: Spec) -> list[Unit]:
     """List the units of an experiment. Pure: the same plan for the same choices.
@@ -81,6 +93,7 @@ def plan(spec: Spec) -> list[Unit]:
     Returns:
         Units, level by level from coarse to fine over the axis; each key occurs once.
     """
+    names = [f"{spec.experiment}:{arm.name}" for arm in spec.arms] or [spec.experiment]
     return [
         Unit(
             source=source.name,
@@ -89,9 +102,10 @@ def plan(spec: Spec) -> list[Unit]:
             requested_logsnr=level.requested,
             replicate=replicate,
             condition=spec.condition_of(source),
-            experiment=EXPERIMENT,
+            experiment=name,
         )
         for level in coarse_to_fine(spec.levels)
+        for name in names
         for replicate in range(spec.replicates)
         for source in spec.sources
     ]

@@ -151,7 +151,7 @@ def coarse_to_fine(levels: Sequence[Level]) -> list[Level]:
 
 
 def batches(units: Iterable[Unit], batch_size: int) -> Iterator[list[Unit]]:
-    """Cut units into batches of one effective level each, in order of first appearance.
+    """Cut units into batches of one experiment and effective level, in order of appearance.
 
     Args:
         units: Units in any order.
@@ -161,9 +161,9 @@ def batches(units: Iterable[Unit], batch_size: int) -> Iterator[list[Unit]]:
         Lists of at most ``batch_size`` units; the last of a level may be shorter and is padded
         when it is executed.
     """
-    groups: dict[float, list[Unit]] = {}
+    groups: dict[tuple[str, float], list[Unit]] = {}
     for unit in units:
-        groups.setdefault(unit.logsnr, []).append(unit)
+        groups.setdefault((unit.experiment, unit.logsnr), []).append(unit)
     for group in groups.values():
         for start in range(0, len(group), batch_size):
             yield group[start : start + batch_size]

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin.experiments.kinds import unit_evaluations
 from critwin.experiments.measuring import Context, measure, measure_sources
 from critwin.experiments.priors import priors_of
-from critwin.experiments.spec import Spec, num_evaluations, plan
-from critwin.experiments.units import batches
+from critwin.experiments.spec import Spec, plan
+from critwin.experiments.units import Unit, batches
 from critwin.levels import ou_time
 from critwin.runs.prepare import Prepared, spec_of, use_threads
 
@@ -142,17 +143,17 @@ def estimate_run(
     units = plan(spec)
     left = [unit for unit in units if unit.key not in done]
     groups = list(batches(left, spec.batch_size))
-    cost = {
-        level.effective: num_evaluations(prepared.model, level.effective, spec)
-        for level in spec.levels
-    }
+    cost: Costs = {}
+    for unit in units:
+        if _kind(unit) not in cost:
+            cost[_kind(unit)] = unit_evaluations(prepared.model, unit, spec)
     evaluations = None
     if all(value is not None for value in cost.values()):
-        evaluations = sum((cost[group[0].logsnr] or 0) * spec.batch_size for group in groups)
+        evaluations = sum((cost[_kind(group[0])] or 0) * spec.batch_size for group in groups)
     clock, text, num_pixels = (
         _measured(prepared, spec, cost, threads) if groups else (None, "nothing is left", 0)
     )
-    total = sum(clock.seconds(cost[group[0].logsnr]) for group in groups) if clock else 0.0
+    total = sum(clock.seconds(cost[_kind(group[0])]) for group in groups) if clock else 0.0
     times = ou_time([level.effective for level in spec.levels])
     width = min(ASSUMED_WIDTH, float(np.ptp(times))) if len(spec.levels) > 1 else None
     num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
@@ -183,6 +184,14 @@ def estimate_run(
     )
 
 
+Costs = dict[tuple[str, float], int | None]
+"""Evaluations of one unit, by experiment and level."""
+
+
+def _kind(unit: Unit) -> tuple[str, float]:
+    return unit.experiment, unit.logsnr
+
+
 @dataclass(frozen=True)
 class _Clock:
     """Time of a batch: what it costs whatever the level, and what each evaluation adds."""
@@ -195,14 +204,14 @@ class _Clock:
 
 
 def _measured(
-    prepared: Prepared, spec: Spec, cost: dict[float, int | None], threads: int | None
+    prepared: Prepared, spec: Spec, cost: Costs, threads: int | None
 ) -> tuple[_Clock, str, int]:
     """The time of a batch, from the cheapest level and one of middling cost; pixels an image."""
     known = all(value is not None for value in cost.values())
-    levels = sorted((level.effective for level in spec.levels), key=lambda x: cost[x] or 0)
-    tried = [levels[0]]
-    if known and cost[levels[len(levels) // 2]] != cost[levels[0]]:
-        tried.append(levels[len(levels) // 2])
+    kinds = sorted(cost, key=lambda kind: (cost[kind] or 0, -kind[1]))
+    tried = [kinds[0]]
+    if known and cost[kinds[len(kinds) // 2]] != cost[kinds[0]]:
+        tried.append(kinds[len(kinds) // 2])
     with use_threads(threads):
         states, samples = measure_sources(
             spec.sources[: spec.batch_size], prepared.model, prepared.features, spec
@@ -215,11 +224,11 @@ def _measured(
             comparisons=prepared.comparisons,
         )
         times = []
-        for level in tried:
+        for kind in tried:
             batch = [
                 unit
                 for unit in plan(spec)
-                if unit.logsnr == level and unit.source in context.states
+                if _kind(unit) == kind and unit.source in context.states
             ][: spec.batch_size]
             best = math.inf
             for _ in range(2):  # the first batch also pays for starting up
@@ -228,12 +237,12 @@ def _measured(
                 best = min(best, time.perf_counter() - begun)
             times.append(best)
     where = " and ".join(
-        f"{x:.2g} s at t = {float(ou_time(y)):.3g}" for x, y in zip(times, tried, strict=True)
+        f"{x:.2g} s at t = {float(ou_time(y)):.3g}" for x, (_, y) in zip(times, tried, strict=True)
     )
     text = f"a batch of {spec.batch_size} rows took {where}"
     clock = _Clock(times[0], 0.0)
     if len(tried) == 2:
-        near, far = (cost[level] or 0 for level in tried)
+        near, far = (cost[kind] or 0 for kind in tried)
         each = max(0.0, times[1] - times[0]) / (far - near)
         clock = _Clock(max(0.0, times[0] - each * near), each)
         text += "; other levels are scaled by their model evaluations"

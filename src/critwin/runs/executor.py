@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin.errors import InterruptedRunError, RunFolderError
+from critwin.experiments.in_memory import costs_of
 from critwin.experiments.measuring import (
     Context,
     Measured,
@@ -25,23 +26,21 @@ from critwin.experiments.measuring import (
     measure_sources,
     provenance,
 )
+from critwin.experiments.search_results import TargetResult, results_of
+from critwin.experiments.search_session import SearchSession
 from critwin.experiments.sources import Source, SourceState
-from critwin.experiments.spec import Spec, num_evaluations, plan
+from critwin.experiments.spec import Spec, plan
+from critwin.experiments.trajectories import Waypoints
 from critwin.experiments.units import Unit
 from critwin.runs.config import ExperimentFile, digest_of, frozen_part
-from critwin.runs.files import (
-    MANIFEST_NAME,
-    digest_bytes,
-    image_path,
-    png,
-    remove_unused,
-    write_atomic,
-)
+from critwin.runs.files import MANIFEST_NAME, remove_unused
 from critwin.runs.folder import seal, write_info
-from critwin.runs.ledger import FileRow, Ledger
+from critwin.runs.images import Images
+from critwin.runs.ledger import Ledger
 from critwin.runs.lock import locked, refuse_if_locked
 from critwin.runs.prepare import Prepared, going_on_with, identity, prepare, spec_of, use_threads
 from critwin.runs.resume import check_identity, occupied_by
+from critwin.runs.searching import search_of, search_summary
 from critwin.runs.signals import DroppedBatch, Stop, stop_on_signals
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ class RunOutcome:
         num_invalid: Invalid results among them.
         seconds: How long this call took.
         warnings: Lines that the user should see.
+        targets: What a search found, once it has ended.
     """
 
     path: Path
@@ -72,6 +72,7 @@ class RunOutcome:
     num_invalid: int
     seconds: float
     warnings: tuple[str, ...] = ()
+    targets: tuple[TargetResult, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -170,6 +171,10 @@ class _Session:
         self._progress = progress or (lambda state: None)
         self._say = say
         self._num_new = 0
+        self._waypoints = Waypoints()
+        self._images = Images(folder, prepared.config.run.images)
+        self._total = 0
+        self._found: tuple[TargetResult, ...] = ()
         self.has_rows = False
 
     def run(self, warnings: Sequence[str]) -> dict[str, Any]:
@@ -196,30 +201,37 @@ class _Session:
 
     def _measure(self, ledger: Ledger, stop: Stop, warnings: Sequence[str]) -> dict[str, Any]:
         spec = spec_of(self._prepared, ledger.requested_levels())
-        units = plan(spec)
-        total = len(units)
+        search = search_of(self._prepared, spec)
+        units = plan(spec) if search is None else []
+        self._total = len(units)
         if spec.num_merged:
             line = f"{spec.num_merged} requested level(s) coincide with others and are left out"
             warnings = [*warnings, line]
             self._say(f"warning: {line}")
         try:
-            states = self._sources(ledger, stop, spec)
+            states: dict[str, SourceState] = {}
+            self._sources(ledger, stop, spec, states, [] if search else spec.sources)
             context = Context(
                 model=self._prepared.model,
                 features=self._prepared.features,
                 spec=spec,
                 states=states,
                 comparisons=self._prepared.comparisons,
+                waypoints=self._waypoints,
             )
             priors, attrs = provenance(context)
-            ledger.set_meta(priors=priors, attrs=attrs, warnings=list(warnings), num_units=total)
-            self._units(ledger, stop, context, units)
+            ledger.set_meta(priors=priors, attrs=attrs, warnings=list(warnings))
+            if search is None:
+                ledger.set_meta(num_units=self._total)
+                self._units(ledger, stop, context, units)
+            else:
+                self._search(ledger, stop, context, search, states)
         except DroppedBatch:
             assert stop.signum is not None
         if stop.signum is not None:
             done = ledger.counts()["num_units"]
             raise InterruptedRunError(
-                f"stopped: {done} of {total} units are measured and kept in "
+                f"stopped: {done} of {self._total} units are measured and kept in "
                 f"{str(self._folder)!r}; run the same command again to go on",
                 signum=stop.signum,
             )
@@ -228,17 +240,55 @@ class _Session:
             "path": self._folder,
             "num_new": self._num_new,
             "num_done": counts["num_units"],
-            "num_total": total,
+            "num_total": self._total,
             "num_invalid": counts["num_invalid"],
             "warnings": tuple(warnings),
+            "targets": self._found,
         }
 
-    def _sources(self, ledger: Ledger, stop: Stop, spec: Spec) -> dict[str, SourceState]:
-        """Sources from the ledger; those it lacks are drawn, read and added."""
+    def _search(
+        self,
+        ledger: Ledger,
+        stop: Stop,
+        context: Context,
+        search: SearchSession,
+        states: dict[str, SourceState],
+    ) -> None:
+        """Rounds of a search: what it asks for, from the ledger or measured now."""
+        units: list[Unit] = []
+        labels = {feature.name: feature.labels for feature in context.features}
+        while asked := search.next_units():
+            units += asked
+            # the end is not known yet: a run that stops here is not complete
+            self._total = max(search.decider.expected_results(), len(units) + 1)
+            wanted = {unit.source for unit in asked} - set(states)
+            new = [source for source in context.spec.sources if source.name in wanted]
+            self._sources(ledger, stop, context.spec, states, new)
+            priors, attrs = provenance(context)
+            ledger.set_meta(priors=priors, attrs=attrs, num_units=self._total)
+            self._units(ledger, stop, context, units, self._total)
+            if stop.is_asked() or not {unit.key for unit in asked} <= ledger.done():
+                return
+            rows = ledger.records(labels)
+            assert rows is not None  # those that were asked for
+            search.tell(rows)
+        self._total = len(units)
+        self._units(ledger, stop, context, units)
+        self._found = results_of(search.decider)
+        ledger.set_meta(num_units=self._total, search=search_summary(search))
+
+    def _sources(
+        self,
+        ledger: Ledger,
+        stop: Stop,
+        spec: Spec,
+        states: dict[str, SourceState],
+        wanted: Sequence[Source],
+    ) -> None:
+        """Sources from the ledger, if none are there yet; those it lacks are drawn and added."""
         import torch
 
-        states: dict[str, SourceState] = {}
-        planned = {source.name: source for source in spec.sources}
+        planned = {source.name: source for source in spec.sources} if not states else {}
         shape = tuple(self._prepared.model.sample_shape)
         for row in ledger.sources():
             if row["name"] in planned:
@@ -251,7 +301,7 @@ class _Session:
                     planted=row["planted"],
                     before=row["before"],
                 )
-        missing = [source for source in spec.sources if source.name not in states]
+        missing = [source for source in wanted if source.name not in states]
         size = spec.batch_size
         for start in range(0, len(missing), size):
             if stop.is_asked():
@@ -259,34 +309,43 @@ class _Session:
             begun = time.monotonic()
             batch = missing[start : start + size]
             new, samples = measure_sources(
-                batch, self._prepared.model, self._prepared.features, spec
+                batch,
+                self._prepared.model,
+                self._prepared.features,
+                spec,
+                waypoints=self._waypoints,
             )
-            files = self._images([s.source for s in new], [s.is_valid for s in new], samples)
+            files = self._images.of_sources(new, samples)
             ledger.add_sources(
                 new, seconds=time.monotonic() - begun, finished=time.time(), files=files
             )
             self.has_rows = True
             states.update((state.source.name, state) for state in new)
-            done, num = len(states), len(spec.sources)
+            done, num = len(states), len(states) + len(missing) - start - len(batch)
             self._progress(Progress("sources", done, num, 0, done, num))
-        return states
 
-    def _units(self, ledger: Ledger, stop: Stop, context: Context, units: Sequence[Unit]) -> None:
-        """Measure the units that have no row yet."""
+    def _units(
+        self,
+        ledger: Ledger,
+        stop: Stop,
+        context: Context,
+        units: Sequence[Unit],
+        expected: int | None = None,
+    ) -> None:
+        """Measure the units that have no row yet; more of them are expected if told so."""
         if stop.is_asked():
             return
         done = ledger.done()
         counts = ledger.counts()
-        cost = {
-            unit.logsnr: float(num_evaluations(context.model, unit.logsnr, context.spec) or 1)
-            for unit in units
-        }
-        total = sum(cost[unit.logsnr] for unit in units)
+        cost = costs_of(units, context.model, context.spec)
+        total = sum(cost[unit.experiment, unit.logsnr] for unit in units)
         todo = [unit for unit in units if unit.key not in done]
-        spent = total - sum(cost[unit.logsnr] for unit in todo)
+        spent = total - sum(cost[unit.experiment, unit.logsnr] for unit in todo)
         num_done, num_invalid = counts["num_units"], counts["num_invalid"]
-        chosen = todo if self._limit is None else todo[: self._limit]
-        self._progress(Progress("units", num_done, len(units), num_invalid, spent, total))
+        chosen = todo if self._limit is None else todo[: self._limit - self._num_new]
+        num_total = len(units) if expected is None else expected
+        total *= num_total / max(len(units), 1)
+        self._progress(Progress("units", num_done, num_total, num_invalid, spent, total))
         begun = time.monotonic()
         for measured in iterate(
             chosen,
@@ -294,9 +353,9 @@ class _Session:
             max_invalid=self._prepared.config.run.max_invalid,
             num_done=num_done,
             num_invalid=num_invalid,
-            is_all=len(chosen) == len(todo),
+            is_all=len(chosen) == len(todo) and expected is None,
         ):
-            files = self._result_images(measured)
+            files = self._images.of_results(measured)
             ledger.add_results(
                 measured, seconds=time.monotonic() - begun, finished=time.time(), files=files
             )
@@ -304,53 +363,11 @@ class _Session:
             self._num_new += num
             num_done += num
             num_invalid += int(np.sum(~np.asarray(measured.records.valid)))
-            spent += num * cost[measured.units[0].logsnr]
-            self._progress(Progress("units", num_done, len(units), num_invalid, spent, total))
+            spent += num * cost[measured.units[0].experiment, measured.units[0].logsnr]
+            self._progress(Progress("units", num_done, num_total, num_invalid, spent, total))
             if stop.is_asked():
                 return
             begun = time.monotonic()
-
-    def _result_images(self, measured: Measured) -> list[FileRow]:
-        kept = self._prepared.config.run.images
-        rows = [
-            row
-            for row, unit in enumerate(measured.units)
-            if unit.source_index < kept and unit.replicate == 0
-        ]
-        if not rows:
-            return []
-        valid = np.asarray(measured.records.valid)
-        return [
-            file
-            for row in rows
-            if valid[row]
-            for file in self._image(measured.samples[row], measured.units[row])
-        ]
-
-    def _images(
-        self, sources: Sequence[Source], valid: Sequence[bool], samples: Any
-    ) -> list[FileRow]:
-        kept = self._prepared.config.run.images
-        return [
-            file
-            for source, is_valid, sample in zip(sources, valid, samples, strict=True)
-            if source.index < kept and is_valid
-            for file in self._image(sample, source)
-        ]
-
-    def _image(self, sample: Any, owner: Source | Unit) -> list[FileRow]:
-        """Write one image; points and samples of many channels have none."""
-        if sample.ndim != 3 or sample.shape[0] not in (1, 3):
-            return []
-        if isinstance(owner, Unit):
-            source, level = owner.source, owner.logsnr
-            path = image_path(source, owner.requested_logsnr)
-        else:
-            source, level = owner.name, None
-            path = image_path(source, None)
-        data = png(sample)
-        write_atomic(self._folder / path, data)
-        return [(path, digest_bytes(data), len(data), source, level)]
 
 
 def _info(

@@ -1,0 +1,241 @@
+"""The experiments by name: what each makes of a source at a level.
+
+- ``forward_reverse`` noises the source and reverses.
+- ``clone`` keeps the state of the source's own generation and repeats the rest.
+- ``prompt_switch`` does so under another condition.
+- ``preview`` looks at the clean sample that the denoiser expects there.
+- ``intervene`` generates again from the same noise, with something changed on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from critwin.errors import InputError
+from critwin.experiments.padding import padded_streams
+from critwin.experiments.trajectories import follow, legs_of
+from critwin.levels import ou_time
+
+if TYPE_CHECKING:
+    import torch
+
+    from critwin.experiments.sources import Source
+    from critwin.experiments.spec import Spec
+    from critwin.experiments.trajectories import Waypoints
+    from critwin.experiments.units import Unit
+    from critwin.models.base import Model
+
+__all__ = ["KINDS", "Kind", "Work", "kind_of", "unit_evaluations"]
+
+
+class Work(NamedTuple):
+    """A batch of units on its way through a model, at the fixed shape.
+
+    Attributes:
+        model: The model.
+        spec: The choices.
+        units: The units.
+        sources: Their sources.
+        clean: Their clean samples, shape ``(batch_size, *sample_shape)``.
+        rows: Unit of each row of the padded batch.
+        waypoints: States of trajectories.
+    """
+
+    model: Model
+    spec: Spec
+    units: Sequence[Unit]
+    sources: Sequence[Source]
+    clean: torch.Tensor
+    rows: Sequence[int]
+    waypoints: Waypoints
+
+    def streams(self) -> list[Any]:
+        """A stream a row of the padded batch."""
+        keys = [(u.source, u.requested_logsnr, u.replicate) for u in self.units]
+        return padded_streams(keys, self.spec.batch_size, self.spec.seed)
+
+    def options(self) -> dict[str, Any]:
+        """What a reversal is told beside conditions."""
+        told: dict[str, Any] = {"reversal": self.spec.reversal}
+        if self.spec.steps is not None:
+            told["steps"] = self.spec.steps
+        if self.spec.guidance is not None:
+            told["guidance"] = self.spec.guidance
+        return told
+
+    def conditions(self) -> list[str | None]:
+        """Condition of each row."""
+        return [self.units[i].condition for i in self.rows]
+
+    def waypoint(self) -> torch.Tensor:
+        """State of each row's source at the level of the batch, on its own trajectory."""
+        sources = [self.sources[i] for i in self.rows]
+        return self.waypoints.at(self.model, sources, self.units[0].logsnr, self.spec)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An experiment.
+
+    Attributes:
+        name: Its name.
+        result: Makes the clean samples of a batch of units of one level and arm.
+        evaluations: Evaluations of the model for one unit, if the model tells.
+        has_trajectory: Whether sources are generations that stop at levels.
+        has_replicates: Whether a repetition draws anything.
+        line: What it does, in a line.
+    """
+
+    name: str
+    result: Callable[[Work], torch.Tensor]
+    evaluations: Callable[[Model, Unit, Spec], int | None]
+    has_trajectory: bool
+    has_replicates: bool
+    line: str
+
+
+def kind_of(name: str) -> Kind:
+    """An experiment by name.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        InputError: If it is unknown.
+    """
+    if name not in KINDS:
+        raise InputError("unknown experiment", got=name, wanted="one of " + ", ".join(KINDS))
+    return KINDS[name]
+
+
+def unit_evaluations(model: Model, unit: Unit, spec: Spec) -> int | None:
+    """Evaluations of the model that one unit needs, if the model tells.
+
+    Args:
+        model: The model; it may have ``num_evaluations(logsnr, steps=, reversal=, guidance=)``.
+        unit: The unit.
+        spec: The choices.
+
+    Returns:
+        The number, or None if the model does not tell.
+    """
+    return kind_of(spec.experiment).evaluations(model, unit, spec)
+
+
+def _told(model: Model, logsnr: float, spec: Spec, guidance: float | None) -> int | None:
+    tell = getattr(model, "num_evaluations", None)
+    if tell is None:
+        return None
+    return int(tell(logsnr, steps=spec.steps, reversal=spec.reversal, guidance=guidance))
+
+
+def _from_level(model: Model, unit: Unit, spec: Spec) -> int | None:
+    return _told(model, unit.logsnr, spec, spec.guidance)
+
+
+def _one(model: Model, unit: Unit, spec: Spec) -> int | None:
+    return None if getattr(model, "num_evaluations", None) is None else 1
+
+
+def _whole(model: Model, unit: Unit, spec: Spec) -> int | None:
+    """Each leg costs what is left where it starts less what is left where it stops."""
+    arm = spec.arm_of(unit)
+    total = 0
+    for level, stop in legs_of(model, spec):
+        low = 0.0 if stop is None else float(ou_time(stop))
+        segment = arm.at(0.5 * (float(ou_time(level)) + low))
+        guidance = spec.guidance
+        if segment is not None and segment.guidance is not None:
+            guidance = segment.guidance
+        here = _told(model, level, spec, guidance)
+        rest = 0 if stop is None else _told(model, stop, spec, guidance)
+        if here is None or rest is None:
+            return None
+        total += max(1, here - rest)
+    return total
+
+
+def _forward_reverse(work: Work) -> torch.Tensor:
+    streams, logsnr = work.streams(), work.units[0].logsnr
+    noisy = work.model.noise(work.clean, logsnr, streams)
+    return work.model.denoise(noisy, logsnr, work.conditions(), streams, **work.options())
+
+
+def _branch(work: Work) -> torch.Tensor:
+    return work.model.denoise(
+        work.waypoint(),
+        work.units[0].logsnr,
+        work.conditions(),
+        work.streams(),
+        **work.options(),
+    )
+
+
+def _preview(work: Work) -> torch.Tensor:
+    from critwin.models.base import trajectories_of
+
+    told = {} if work.spec.guidance is None else {"guidance": work.spec.guidance}
+    return trajectories_of(work.model).predict(
+        work.waypoint(), work.units[0].logsnr, work.conditions(), **told
+    )
+
+
+def _intervene(work: Work) -> torch.Tensor:
+    conditions = [work.sources[i].condition for i in work.rows]
+    keys = [(u.source, None, u.replicate) for u in work.units]
+    streams = padded_streams(keys, work.spec.batch_size, work.spec.seed)
+    arm = work.spec.arm_of(work.units[0])
+    return follow(work.model, conditions, streams, work.spec, arm).clean
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "forward_reverse",
+            _forward_reverse,
+            _from_level,
+            has_trajectory=False,
+            has_replicates=True,
+            line="noise a sample, denoise it, see which features survive",
+        ),
+        Kind(
+            "clone",
+            _branch,
+            _from_level,
+            has_trajectory=True,
+            has_replicates=True,
+            line="stop a generation at a level and repeat the rest of it",
+        ),
+        Kind(
+            "prompt_switch",
+            _branch,
+            _from_level,
+            has_trajectory=True,
+            has_replicates=True,
+            line="change the condition of a generation at a level",
+        ),
+        Kind(
+            "preview",
+            _preview,
+            _one,
+            has_trajectory=True,
+            has_replicates=False,
+            line="look at the clean sample that is expected at a level",
+        ),
+        Kind(
+            "intervene",
+            _intervene,
+            _whole,
+            has_trajectory=True,
+            has_replicates=True,
+            line="generate again from the same noise with something changed on the way",
+        ),
+    )
+}
+"""The experiments by name."""
