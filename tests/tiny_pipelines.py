@@ -6,6 +6,7 @@ critwin's loop is the pipeline's own), not windows.
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -319,4 +320,9 @@ def save_tiny(family: str, folder: str | Path, **options: Any) -> Path:
     """Build a tiny pipeline and save it as a model folder."""
     pipe = TINY[family](**options)
     pipe.save_pretrained(str(folder), safe_serialization=True)
+    if family == "dit":  # the hub's folders name the classes in their index
+        index = Path(folder) / "model_index.json"
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content["id2label"] = {str(number): label for number, label in LABELS.items()}
+        index.write_text(json.dumps(content), encoding="utf-8")
     return Path(folder)

@@ -25,6 +25,7 @@ __all__ = [
     "choose_scheduler",
     "positive",
     "prediction_of",
+    "predicts_variances",
 ]
 
 FLOWS = ("sd3", "flux")
@@ -63,6 +64,22 @@ def prediction_of(scheduler: Any) -> Prediction:
             next_step="look at scheduler/scheduler_config.json, or choose another `scheduler`",
         )
     return PREDICTIONS[said]
+
+
+def predicts_variances(pipe: Any, family: Family, scheduler: Any) -> bool:
+    """Whether the network predicts variances, twice the channels, and the scheduler takes them.
+
+    Args:
+        pipe: The pipeline.
+        family: What its network needs.
+        scheduler: The scheduler.
+
+    Returns:
+        Whether both are so.
+    """
+    channels = getattr(pipe, family.network).config.get("out_channels")
+    is_wide = channels is not None and int(channels) == 2 * family.sample_shape[0]
+    return is_wide and str(scheduler.config.get("variance_type", "")).startswith("learned")
 
 
 def positive(steps: int) -> int:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from critwin.errors import InputError
-from critwin.levels import ou_time
+from critwin.models.guidance import is_guided, num_predictions
 from critwin.models.pipeline.prompts import Conditions
-from critwin.models.pipeline.schedules import noise_arguments
+from critwin.models.pipeline.trials import noise_arguments
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,20 +134,6 @@ class Engine:
             embedded=embedded,
         )
 
-    def is_guided(self, logsnr: float) -> bool:
-        """Whether two predictions are taken at a level, where there is such guidance.
-
-        Args:
-            logsnr: The level.
-
-        Returns:
-            Whether it lies in the interval.
-        """
-        if self._interval is None:
-            return True
-        low, high = self._interval
-        return low <= float(ou_time(logsnr)) <= high
-
     def output(
         self, x: Tensor, call: int, schedule: PipelineSchedule, scheduler: Any, told: Told
     ) -> Tensor:
@@ -164,7 +150,8 @@ class Engine:
             The output as the scheduler takes it, float32, shape ``(N, C or 2 C, ...)``.
         """
         t = schedule.timesteps[call]
-        scale = told.scale if self.is_guided(schedule.level_of(call)) else None
+        is_two = is_guided(schedule.level_of(call), told.scale, self._interval)
+        scale = told.scale if is_two else None
         condition = told.condition
         if scale is None and told.scale is not None:
             condition = {name: value[told.num :] for name, value in condition.items()}
@@ -259,9 +246,8 @@ class Engine:
             The number.
         """
         scale, _ = self.scales(guidance)
-        if scale is None:
-            return len(calls)
-        return len(calls) + sum(self.is_guided(schedule.level_of(call)) for call in calls)
+        levels = [schedule.level_of(call) for call in calls]
+        return num_predictions(levels, scale, self._interval)
 
     def _check_conditions(self, conditions: Sequence[str | None]) -> None:
         known = self._family.conditions

@@ -24,7 +24,7 @@ INDEX = "model_index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 _SIDE_FILES = (".json", ".txt", ".model")
 _MAX_JSON = 64 * 2**20
-_MAX_HEADER = 100 * 10**6
+_MAX_HEADER, _MAX_TENSORS = 16 * 2**20, 50_000
 _MAX_NUMBER, _MAX_LAYERS = 10**6, 1000
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
 _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
@@ -296,11 +296,13 @@ def _check_header(path: Path, name: str) -> None:
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
-    if size < 8 or length > min(size - 8, _MAX_HEADER):
+        is_whole = 8 + length <= size and length <= _MAX_HEADER
+        num = stream.read(length).count(b'"dtype"') if is_whole else 0
+    if not is_whole or num > _MAX_TENSORS:
         raise InputError(
             f"{name} is damaged",
-            got=f"{size} bytes, whose header claims {length}",
-            wanted="a safetensors file",
+            got=f"{size} bytes, whose header claims " + (f"{num} tensors" if num else f"{length}"),
+            wanted="a safetensors file of a network",
             next_step="download the model again",
         )
 

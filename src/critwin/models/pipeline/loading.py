@@ -17,6 +17,7 @@ from critwin.models.pipeline.folders import read_folder, sha256_of
 from critwin.models.pipeline.hub import fetch, is_hub_id
 from critwin.models.pipeline.model import PipelineModel
 from critwin.models.pipeline.placement import Placement, device_of, dtype_of
+from critwin.models.pipeline.probe import check_prediction_type
 from critwin.models.pipeline.transformers import DiTFamily, FluxFamily, SD3Family
 from critwin.models.pipeline.unets import PixelFamily, StableFamily, XLFamily
 
@@ -62,6 +63,7 @@ def load_pipeline(
     vae_tiling: bool = False,
     vae_slicing: bool = False,
     compile: bool = False,
+    probe: bool = False,
     name: str | None = None,
 ) -> PipelineModel:
     """A diffusers pipeline as a model.
@@ -96,6 +98,8 @@ def load_pipeline(
         vae_tiling: Whether the VAE works tile by tile; it changes pixels at their borders.
         vae_slicing: Whether the VAE works image by image.
         compile: Whether the network is compiled by ``torch.compile``, for one batch shape.
+        probe: Whether to try what the network predicts on four samples that it generates, and
+            refuse a configuration that is wrong; see :mod:`critwin.models.pipeline.probe`.
         name: Name of the model; that of the folder or of the hub unless given.
 
     Returns:
@@ -157,7 +161,7 @@ def load_pipeline(
     if compile:
         _compile(pipe, family.network)
     run_as = [placement.device.type, offload, vae_tiling, vae_slicing, compile]
-    return PipelineModel(
+    model = PipelineModel(
         pipe,
         family,
         own.scheduler,
@@ -173,6 +177,9 @@ def load_pipeline(
         provenance=provenance,
         notes=[*notes, *own.notes],
     )
+    if probe:
+        check_prediction_type(model)
+    return model
 
 
 def _located(

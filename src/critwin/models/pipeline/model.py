@@ -19,10 +19,12 @@ from critwin.models.pipeline.choices import (
     check_guidance,
     positive,
     prediction_of,
+    predicts_variances,
 )
 from critwin.models.pipeline.coding import decode_finite
 from critwin.models.pipeline.engine import Engine, normals
-from critwin.models.pipeline.schedules import PipelineSchedule, read_schedule, reversals_of
+from critwin.models.pipeline.schedules import PipelineSchedule, read_schedule
+from critwin.models.pipeline.trials import renoising_notes, reversals_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,10 +105,8 @@ class PipelineModel:
         self.schedule = self._scheduled(self._steps)
         self.levels: NDArray[np.float64] = self.schedule.levels
         self.start_logsnr = float(self.schedule.logsnr[0])
-        channels = getattr(pipeline, family.network).config.get("out_channels")
-        is_wide = channels is not None and int(channels) == 2 * self.sample_shape[0]
-        is_learned = str(scheduler.config.get("variance_type", "")).startswith("learned")
-        self._ways = reversals_of(self.schedule, is_widened=is_wide and is_learned)
+        is_widened = predicts_variances(pipeline, family, scheduler)
+        self._ways = reversals_of(self.schedule, is_widened=is_widened)
         if reversal is not None and reversal not in self._ways:
             raise InputError(
                 f"{type(scheduler).__name__} has no such reversal",
@@ -133,9 +133,12 @@ class PipelineModel:
             true_guidance=true_guidance,
             interval=interval,
             negative=negative,
-            is_widened=is_wide and is_learned,
+            is_widened=is_widened,
         )
         self._notes = list(notes)
+        self._notes += renoising_notes(
+            self.schedule, self._ways, self.prediction, is_widened=is_widened
+        )
         self.fingerprint = digest_of(
             name,
             family.name,

@@ -13,9 +13,8 @@ are flawed*, for schedules that end without signal.
 from __future__ import annotations
 
 import copy
-import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,17 +31,10 @@ if TYPE_CHECKING:
 
     from critwin.models.base import Prediction
 
-__all__ = [
-    "PipelineSchedule",
-    "can_start",
-    "noise_arguments",
-    "old_ways",
-    "read_schedule",
-    "reversals_of",
-]
+__all__ = ["GOOD", "PipelineSchedule", "can_start", "old_ways", "read_schedule"]
 
 _SAME_LEVEL = 1e-6
-_GOOD = "DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, …"
+GOOD = "DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, …"
 _NO_SIGNAL = 1e-6
 
 
@@ -207,7 +199,7 @@ def read_schedule(scheduler: Any, arguments: Mapping[str, Any]) -> PipelineSched
             f"the levels of {name} do not fall from noise to clean",
             got=", ".join(f"{value:.4g}" for value in logsnr[:6]) + ", …",
             wanted="a scheduler that denoises",
-            next_step=f"choose another one: {_GOOD}",
+            next_step=f"choose another one: {GOOD}",
         )
     return PipelineSchedule(
         scheduler=fresh,
@@ -218,80 +210,6 @@ def read_schedule(scheduler: Any, arguments: Mapping[str, Any]) -> PipelineSched
         logsnr=logsnr,
         initial=float(getattr(fresh, "init_noise_sigma", 1.0)),
     )
-
-
-def reversals_of(
-    schedule: PipelineSchedule, *, is_widened: bool = False
-) -> dict[str, dict[str, Any]]:
-    """Ways in which a scheduler can step, found by trying: noise that changes a result shows.
-
-    Args:
-        schedule: The schedule.
-        is_widened: Whether the network also predicts variances, twice the channels.
-
-    Returns:
-        ``"stochastic"`` and ``"ode"``, those that there are, in this order -> arguments of
-        ``step``.
-
-    Raises:
-        InputError: If the scheduler cannot be stepped, or draws noise that is not the caller's.
-    """
-    has_eta = "eta" in inspect.signature(schedule.scheduler.step).parameters
-    found: dict[str, dict[str, Any]] = {}
-    for options in ({"eta": 0.0}, {"eta": 1.0}) if has_eta else ({},):
-        one, again, other = (
-            _tried(schedule, options, seed, outer, is_widened)
-            for seed, outer in ((1, 1), (1, 2), (2, 1))
-        )
-        if not torch.equal(one, again):
-            raise InputError(
-                "the scheduler draws noise that cannot be tied to a row",
-                got=type(schedule.scheduler).__name__,
-                wanted="one whose step takes generators, or draws nothing",
-                next_step=f"choose another one: {_GOOD}",
-            )
-        found.setdefault("ode" if torch.equal(one, other) else "stochastic", dict(options))
-    return {name: found[name] for name in ("stochastic", "ode") if name in found}
-
-
-def _tried(
-    schedule: PipelineSchedule, options: Mapping[str, Any], seed: int, outer: int, is_widened: bool
-) -> Tensor:
-    """All steps with a network that says the same of every state; both generators are seeded."""
-    start = int(schedule.starts[0])
-    scheduler = schedule.started(start)
-    state = torch.full((2, 2, 2, 2), 0.7)
-    output = torch.full((2, 4 if is_widened else 2, 2, 2), 0.1)
-    generators = [torch.Generator().manual_seed(10 * seed + row) for row in range(2)]
-    noise = {**options, **noise_arguments(scheduler, generators)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(outer)
-        try:
-            for t in schedule.timesteps[start:]:
-                if hasattr(scheduler, "scale_model_input"):
-                    scheduler.scale_model_input(state, t)
-                state = scheduler.step(output, t, state, **noise, return_dict=False)[0]
-        except Exception as error:
-            raise InputError(
-                "the scheduler cannot be stepped",
-                got=f"{type(scheduler).__name__} ({type(error).__name__}: {error})",
-                next_step=f"choose another one: {_GOOD}",
-            ) from error
-    return torch.nan_to_num(torch.as_tensor(state))
-
-
-def noise_arguments(scheduler: Any, generators: Sequence[torch.Generator]) -> dict[str, Any]:
-    """What makes a scheduler's step draw every row from its own generator.
-
-    Args:
-        scheduler: The scheduler.
-        generators: A generator a row.
-
-    Returns:
-        Arguments of ``step``.
-    """
-    parameters = inspect.signature(scheduler.step).parameters
-    return {"generator": list(generators)} if "generator" in parameters else {}
 
 
 def can_start(scheduler: Any) -> bool:
@@ -323,7 +241,7 @@ def _check_methods(scheduler: Any) -> None:
     if not any(callable(getattr(scheduler, m, None)) for m in ("add_noise", "scale_noise")):
         raise InputError(
             f"{name} cannot noise a sample: it has neither add_noise nor scale_noise",
-            wanted=_GOOD,
+            wanted=GOOD,
             next_step="set `scheduler` to one of these",
         )
     missing = [m for m in ("set_timesteps", "step") if not callable(getattr(scheduler, m, None))]
@@ -333,7 +251,7 @@ def _check_methods(scheduler: Any) -> None:
         raise InputError(
             f"{name} cannot start from a level between",
             got=f"no {missing[0]}" if missing else "no set_begin_index",
-            wanted=_GOOD,
+            wanted=GOOD,
             next_step="set `scheduler` to one of these",
         )
 
@@ -379,7 +297,7 @@ def _coefficients(
         raise InputError(
             f"{type(scheduler).__name__} cannot noise a sample to a step of its own",
             got=f"{type(error).__name__}: {error}",
-            next_step=f"choose another one: {_GOOD}",
+            next_step=f"choose another one: {GOOD}",
         ) from error
     table = torch.stack(rows).numpy()
     return table[:, 0].copy(), table[:, 1].copy()
