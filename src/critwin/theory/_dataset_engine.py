@@ -139,7 +139,8 @@ def _posterior(
     levels: Array,
     dtype: Precision,
 ) -> _Posterior:
-    centred = store.points.centred(index)
+    varying = store.points.varying
+    centred, normals = store.points.centred(index)[:, varying], normals[..., varying]
     queries = Queries(
         points=torch.from_numpy(centred.astype(dtype)),
         normals=torch.from_numpy(normals.astype(dtype)),
@@ -217,7 +218,7 @@ class _Store:
 
     def _make(self, start: int, dtype: Precision) -> PointShard:
         rows = slice(start, start + self._size)
-        part = torch.from_numpy(self.points.centred(rows, dtype))
+        part = torch.from_numpy(self.points.centred(rows, dtype)[:, self.points.varying])
         one_hot = torch.zeros((len(part), self._num_labels), dtype=torch.float32)
         for column, place in zip(self.columns, self.parts, strict=True):
             codes = torch.from_numpy(column.codes[rows])

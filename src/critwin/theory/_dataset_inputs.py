@@ -69,6 +69,16 @@ class PointSet:
         return np.asarray(self.points[rows] - self.centre).astype(dtype)
 
     @cached_property
+    def varying(self) -> NDArray[np.int64] | slice:
+        """Coordinates in which points differ; the others add nothing to any product."""
+        low, high = self.points[0].copy(), self.points[0].copy()
+        for rows in _chunks(self.points):
+            np.minimum(low, self.points[rows].min(axis=0), out=low)
+            np.maximum(high, self.points[rows].max(axis=0), out=high)
+        found = np.flatnonzero(low != high)
+        return slice(None) if len(found) == len(low) else found
+
+    @cached_property
     def twins(self) -> NDArray[np.int64]:
         """Index of the first point that equals each, shape ``(N,)``."""
         first: dict[bytes, int] = {}
