@@ -11,13 +11,25 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from critwin.errors import InputError, RunFolderError
 from critwin.estimates import plain
 from critwin.runs.files import digest_bytes, read_manifest, write_atomic, write_manifest
 
-__all__ = ["FOLDER", "Figure", "Section", "Series", "Table", "keep_file", "load_all", "save"]
+__all__ = [
+    "FOLDER",
+    "Figure",
+    "Outcome",
+    "Section",
+    "Series",
+    "Table",
+    "keep_file",
+    "load_all",
+    "plain_of",
+    "save",
+    "section_of",
+]
 
 FOLDER = "audits"
 """Folder of the sections inside a run folder."""
@@ -118,8 +130,20 @@ class Section:
         return out
 
 
+class Outcome(Protocol):
+    """What an audit returns."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        ...
+
+    def section(self) -> Section:
+        """The section of the report."""
+        ...
+
+
 def save(
-    section: Section,
+    section: Section | Outcome,
     run_folder: str | Path,
     *,
     result: Mapping[str, Any] | None = None,
@@ -129,9 +153,9 @@ def save(
     """Keep a section in a run folder, with the numbers behind it.
 
     Args:
-        section: The section.
+        section: The section, or the result of an audit, whose section it then is.
         run_folder: The run folder.
-        result: The result as plain values.
+        result: The result as plain values; what the audit says of itself unless given.
         parameters: What the audit was asked.
         slug: Tells several audits of one name apart.
 
@@ -149,6 +173,9 @@ def save(
             "cannot name a file after this", got=slug, wanted="small letters, digits and -"
         )
     run = open_run(run_folder)
+    if not isinstance(section, Section):
+        result = section.as_dict() if result is None else result
+        section = section.section()
     content = {
         "schema": _SCHEMA,
         "parameters": plain_of(parameters or {}),
