@@ -88,7 +88,7 @@ def average(
     without = [RowAverage(size, (len(levels), size)) for size in sizes]
     collapse = RowAverage(1, (len(levels), 3))
     agreement = np.zeros(len(columns))
-    error = 0.0
+    checks: list[_Check] = []
     num, dim = len(plan.index), points.points.shape[1]
     block = CHUNK * _CHUNKS.get(device.type, 1)
     for a in range(0, num, block):
@@ -109,10 +109,14 @@ def average(
         collapse.add(posterior.collapse, np.zeros(len(index), dtype=np.int64), weight)
         if dtype == "float32" and (a == 0 or a + block >= num):
             checked = np.linspace(0, len(index) - 1, min(_NUM_CHECKED, len(index))).astype(int)
-            exact = _posterior(store, index[checked], normals[:, checked], levels, "float64")
-            for name in ("among", "without"):
-                gap = getattr(exact, name) - getattr(posterior, name)[:, :, checked]
-                error = max(error, float(np.abs(gap).max()))
+            checks.append(
+                _Check(
+                    index=index[checked],
+                    normals=normals[:, checked],
+                    among=posterior.among[:, :, checked],
+                    without=posterior.without[:, :, checked],
+                )
+            )
     census = plan.is_census
     return Averages(
         among=[(row.mean(), row.stderr(is_census=census)) for row in among],
@@ -120,8 +124,28 @@ def average(
         agreement=[float(min(value, 1.0)) for value in agreement],
         collapse=(collapse.mean()[:, 0], collapse.stderr(is_census=census)[:, 0]),
         num_queries=num,
-        float32_error=error if dtype == "float32" else None,
+        float32_error=_largest_error(store, checks, levels) if checks else None,
     )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Check:
+    """Queries to compute again in float64, and what float32 made of them."""
+
+    index: NDArray[np.int64]
+    normals: NDArray[np.float32]
+    among: Array
+    without: Array
+
+
+def _largest_error(store: _Store, checks: Sequence[_Check], levels: Array) -> float:
+    index = np.concatenate([check.index for check in checks])
+    normals = np.concatenate([check.normals for check in checks], axis=1)
+    exact = _posterior(store, index, normals, levels, "float64")
+    among = np.concatenate([check.among for check in checks], axis=2)
+    without = np.concatenate([check.without for check in checks], axis=2)
+    gaps = (exact.among - among, exact.without - without)
+    return max(float(np.abs(gap).max()) for gap in gaps)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -144,7 +168,7 @@ def _posterior(
     queries = Queries(
         points=torch.from_numpy(centred.astype(dtype)),
         normals=torch.from_numpy(normals.astype(dtype)),
-        index=torch.from_numpy(index),
+        index=torch.from_numpy(store.rank[index]),
     )
     found = merge_sums(
         [posterior_sums(queries, shard, levels, dtype=dtype) for shard in store.shards(dtype)]
@@ -183,12 +207,15 @@ def _with_source(
         among=among,
         without=found.sums / total[..., None],
         collapse=np.stack([source, same, surprise], axis=-1),
-        nearest=found.nearest,
+        nearest=store.order[found.nearest],
     )
 
 
 class _Store:
-    """Centred shards of the points on their device, kept if they are small enough."""
+    """Centred shards of the points on their device, kept if they are small enough.
+
+    Points with the same labels stand together, which makes sums over labels cheap.
+    """
 
     def __init__(
         self,
@@ -202,6 +229,9 @@ class _Store:
         ends = np.cumsum([len(column.labels) for column in columns]).tolist()
         self.parts = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         self._num_labels = ends[-1]
+        self.order = np.lexsort([column.codes for column in reversed(columns)])
+        self.rank = np.empty_like(self.order)
+        self.rank[self.order] = np.arange(len(self.order))
         is_small = 4 * points.points.size <= _CACHE_BYTES
         self._kept = [self._make(a, "float32") for a in self._starts()] if is_small else None
 
@@ -217,7 +247,7 @@ class _Store:
             yield self._make(start, dtype)
 
     def _make(self, start: int, dtype: Precision) -> PointShard:
-        rows = slice(start, start + self._size)
+        rows = self.order[start : start + self._size]
         part = torch.from_numpy(self.points.centred(rows, dtype)[:, self.points.varying])
         one_hot = torch.zeros((len(part), self._num_labels), dtype=torch.float32)
         for column, place in zip(self.columns, self.parts, strict=True):

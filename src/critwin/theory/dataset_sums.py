@@ -43,6 +43,7 @@ _NOTHING = -1e37  # peak of no points at all: finite, -inf less -inf would be Na
 # powers of two that a point counts at least: squares stay clear of subnormal numbers, which are
 # many times slower, and a billion points add less than rounding does
 _FLOORS = {torch.float32: -60.0, torch.float64: -1000.0}
+_MOST_RUNS = 8  # runs of equal labels in a tile up to which adding beats a product of matrices
 _LOG2_E = 1.0 / log(2.0)  # powers of two are cheaper than exponentials
 _TILES = {"cpu": (512, 1024), "cuda": (2048, 16384)}
 
@@ -200,6 +201,8 @@ def _tile_row(
         points = shard.points[b : b + step].to(kind)
         one_hot = shard.one_hot[b : b + step].to(kind).T.contiguous()
         weights = None if shard.weights is None else shard.weights[b : b + step].to(kind)
+        runs = _runs(shard.one_hot[b : b + step])
+        starts = np.cumsum([0, *runs[:-1]]).tolist() if runs is not None else []
         product = (flat @ points.T).reshape(num_noises + 1, num, len(points))
         closeness = product[0].sub_(0.5 * (points**2).sum(dim=1))
         own = index - (shard.start + b)
@@ -221,14 +224,28 @@ def _tile_row(
                 if weights is not None:
                     work.mul_(weights)
                 tile_peak[level, r] = top
-                torch.matmul(one_hot, work.T, out=tile_sums[level, r])
+                if runs is None:
+                    torch.matmul(one_hot, work.T, out=tile_sums[level, r])
+                else:
+                    of_run = torch.stack([part.sum(dim=1) for part in work.split(runs, dim=1)])
+                    torch.matmul(one_hot[:, starts], of_run, out=tile_sums[level, r])
                 tile_squares[level, r] = torch.linalg.vector_norm(work, dim=1)
+        if len(points) == 1:  # the source alone is no point
+            tile_sums.mul_(~has_own)
+            tile_squares.mul_(~has_own)
         high = torch.maximum(peak, tile_peak.to(torch.float64))
         old, new = torch.exp(peak - high), torch.exp(tile_peak.to(torch.float64) - high)
         sums.mul_(old[:, :, None]).add_(tile_sums.to(torch.float64).mul_(new[:, :, None]))
         squares.mul_(old**2).add_((tile_squares.to(torch.float64) * new) ** 2)
         peak = high
     return peak, sums, squares, near, where
+
+
+def _runs(one_hot: Tensor) -> list[int] | None:
+    """Lengths of the runs of points with the same labels; None if there are many."""
+    changes = (one_hot[1:] != one_hot[:-1]).any(dim=1).nonzero()[:, 0].tolist()
+    edges = [0, *(change + 1 for change in changes), len(one_hot)]
+    return np.diff(edges).tolist() if len(edges) <= _MOST_RUNS + 1 else None
 
 
 def _merge(a: PosteriorSums, b: PosteriorSums) -> PosteriorSums:
