@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from critwin.experiments.outcomes import Effect
     from critwin.runs.folder import Run
     from critwin.windows import CriticalWindow
 
@@ -21,11 +22,13 @@ class Result:
         windows: Feature -> its window.
         reasons: Feature -> why it has none.
         headline: The result in words.
+        effects: What the arms of an intervention do; none for other experiments.
     """
 
     windows: Mapping[str, CriticalWindow]
     reasons: Mapping[str, str]
     headline: str
+    effects: tuple[Effect, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -33,10 +36,13 @@ class Result:
             "headline": self.headline,
             "windows": {name: window.as_dict() for name, window in self.windows.items()},
             "reasons": dict(self.reasons),
+            **({"effects": [effect.as_dict() for effect in self.effects]} if self.effects else {}),
         }
 
     def lines(self) -> list[str]:
         """Lines for people: the headline, and why a feature has no window."""
+        if self.effects:
+            return [self.headline, *(effect.in_words() for effect in self.effects)]
         lines = [self.headline] if self.windows else []
         return lines + [f"{name}: no window: {why}" for name, why in self.reasons.items()]
 
@@ -53,6 +59,7 @@ def conclude(run: Run) -> Result:
     import numpy as np
 
     from critwin.errors import InputError
+    from critwin.experiments.outcomes import effects, is_intervention
     from critwin.records import ABSTAIN
     from critwin.reports.headline import headline
     from critwin.reports.order import midpoint_gaps
@@ -60,6 +67,12 @@ def conclude(run: Run) -> Result:
     from critwin.windows import critical_window
 
     records = run.records()
+    if is_intervention(records):
+        found = tuple(e for name in records.features for e in effects(records, name))
+        arms = len({effect.arm for effect in found})
+        return Result(
+            {}, {}, f"{arms} arms against the sources' own generations, paired by source:", found
+        )
     windows, tables, reasons = {}, {}, {}
     for name, columns in records.features.items():
         seen = np.union1d(columns.before, columns.after[records.column("valid")])
@@ -88,6 +101,6 @@ def refuse_if_empty(result: Result) -> None:
     """
     from critwin.errors import InputError
 
-    if not result.windows:
+    if not result.windows and not result.effects:
         name, why = next(iter(result.reasons.items()))
         raise InputError(f"no feature has a window; {name}: {why}; what was measured is kept")

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from critwin.experiments.branching import clone, preview, prompt_switch
     from critwin.experiments.interventions import intervene
-    from critwin.experiments.outcomes import following
+    from critwin.experiments.outcomes import effects, following
 
 __all__ = [
     "clone",
+    "effects",
     "following",
     "intervene",
     "preview",
@@ -23,6 +24,7 @@ __all__ = [
 
 _LAZY = {
     "clone": "critwin.experiments.branching",
+    "effects": "critwin.experiments.outcomes",
     "following": "critwin.experiments.outcomes",
     "intervene": "critwin.experiments.interventions",
     "preview": "critwin.experiments.branching",

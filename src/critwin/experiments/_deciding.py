@@ -226,6 +226,16 @@ class Decider:
         self.num_results += len(source)
         self._measured = [float(self.settings.chain.t[batch.node]) for batch in asked]
 
+    def expected_results(self) -> int:
+        """Results that it may take in all, the rest at the present rate."""
+        open_ones = [found for found in self.found if not found.is_settled]
+        factors = [
+            4.0 if f.half_width is None else (f.half_width / self.settings.half_width) ** 2
+            for f in open_ones
+        ]
+        now = max(self.num_results, self.settings.batch_size)
+        return int(now * max([1.0, *(min(factor, 1e4) for factor in factors)]))
+
     @property
     def num_drawn(self) -> int:
         """Number of sources in use."""

@@ -1,4 +1,4 @@
-"""What becomes of a generation whose condition changes on the way."""
+"""What becomes of generations in which something is changed on the way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from critwin._intervals import proportion_interval
 from critwin.errors import InputError
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from critwin.records import Records
 
-__all__ = ["Following", "following"]
+__all__ = ["Effect", "Following", "effects", "following", "is_intervention"]
+
+_PREFIX = "intervene:"
+_FEW = 10  # discordant sources below which a normal limit is not trusted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -150,3 +154,124 @@ def following(
         num_invalid=np.array(invalid),
         confidence=confidence,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """What an arm of an intervention does to the share of one label.
+
+    Attributes:
+        arm: Name of the arm.
+        feature: Name of the feature.
+        label: The label.
+        share: Share under the arm, each source counting once.
+        share_before: Share in the sources' own generations.
+        difference: ``share - share_before``, paired by source.
+        low: Lower limit of the difference.
+        high: Upper limit.
+        num_sources: Sources with a reading on both sides.
+        confidence: Of the limits.
+    """
+
+    arm: str
+    feature: str
+    label: str
+    share: float
+    share_before: float
+    difference: float
+    low: float
+    high: float
+    num_sources: int
+    confidence: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {key: getattr(self, key) for key in self.__dataclass_fields__}
+
+    def in_words(self) -> str:
+        """One line: from which share to which, and the difference with its limits."""
+        return (
+            f"{self.arm}: {self.feature} {self.label} {100 * self.share_before:.1f} % -> "
+            f"{100 * self.share:.1f} %, {100 * self.difference:+.1f} points "
+            f"[{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
+        )
+
+
+def is_intervention(records: Records) -> bool:
+    """Whether all rows of some records belong to arms of an intervention."""
+    names = np.unique(records.experiment).tolist()
+    return bool(names) and all(name.startswith(_PREFIX) for name in names)
+
+
+def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list[Effect]:
+    """Effect of every arm on the share of every label, paired by source.
+
+    A source's difference is its share of replicates that carry the label under the arm, less
+    whether its own generation carries it. Limits are Student's for the mean difference over
+    sources; where fewer than ten sources differ at all, each side is bounded by the exact limit
+    of the share of sources that moved that way.
+
+    Args:
+        records: Records of an intervention.
+        feature: Name of the feature.
+        confidence: Of the limits, each by itself.
+
+    Returns:
+        Arm by arm, label by label. A label that occurs on neither side is left out.
+
+    Raises:
+        InputError: If the feature is unknown, or the rows are of another experiment.
+    """
+    if not is_intervention(records):
+        raise InputError(
+            "effects belong to an intervention",
+            got=", ".join(np.unique(records.experiment).tolist()) or "no records",
+            wanted="records of the experiment intervene",
+        )
+    if feature not in records.features:
+        raise InputError(
+            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
+        )
+    columns = records.features[feature]
+    usable = np.asarray(records.valid, dtype=bool) & (columns.after >= 0) & (columns.before >= 0)
+    found = []
+    for name in np.unique(records.experiment).tolist():
+        rows = usable & (np.asarray(records.experiment) == name)
+        _, first, owner = np.unique(records.source[rows], return_index=True, return_inverse=True)
+        if len(first) == 0:
+            continue
+        before, after = columns.before[rows][first], columns.after[rows]
+        for index, label in enumerate(columns.labels):
+            mine = np.bincount(owner, weights=after == index) / np.bincount(owner)
+            own = (before == index).astype(np.float64)
+            if not mine.any() and not own.any():
+                continue
+            low, high = _paired_limits(mine - own, confidence)
+            found.append(
+                Effect(
+                    arm=name.removeprefix(_PREFIX),
+                    feature=feature,
+                    label=label,
+                    share=float(mine.mean()),
+                    share_before=float(own.mean()),
+                    difference=float((mine - own).mean()),
+                    low=low,
+                    high=high,
+                    num_sources=len(first),
+                    confidence=confidence,
+                )
+            )
+    return found
+
+
+def _paired_limits(gap: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Limits of the mean of paired differences in [-1, 1]."""
+    num, tail = len(gap), (1.0 - confidence) / 2.0
+    if np.count_nonzero(gap) >= _FEW:
+        half = stats.t.ppf(1 - tail, num - 1) * gap.std(ddof=1) / np.sqrt(num)
+        return max(-1.0, float(gap.mean() - half)), min(1.0, float(gap.mean() + half))
+
+    def most(hits: int) -> float:
+        return 1.0 if hits == num else float(stats.beta.ppf(1 - tail, hits + 1, num - hits))
+
+    return -most(int(np.sum(gap < 0))), most(int(np.sum(gap > 0)))

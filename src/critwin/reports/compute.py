@@ -11,6 +11,7 @@ import numpy as np
 
 from critwin import quantities
 from critwin.errors import InputError
+from critwin.experiments.outcomes import effects, is_intervention
 from critwin.records import ABSTAIN
 from critwin.reports.data import FeatureData, LabelData, ReportData, Validity
 from critwin.reports.headline import Headline, decision_order, summarize
@@ -35,6 +36,21 @@ __all__ = ["collect"]
 _MANY_LABELS = 12  # labels whose curves are drawn; the CSV has as many
 _TREE_LABELS = range(3, 21)  # numbers of labels of which a tree is drawn
 _TREE_RESAMPLES = 50
+_EXPERIMENTS = {
+    "clone": "Results are clones: each source is a generation of the model, stopped at a level "
+    "and continued from the same state with other random numbers. With an exact reversal the "
+    "curves are those of forward–reverse; where they differ, the reversal is not the exact posterior "
+    "draw, or noised images do not look like the model's own states.",
+    "prompt_switch": "Results are of a prompt switch: each source was generated under its own "
+    "condition; results go on from the same state under another one. What is lost is what the "
+    "new condition changed, so the curves fall later in noise the less the two have in common.",
+    "preview": "Results are previews: the clean image that the model expects at a level of its "
+    "own generation, not a sample. A preview tells the likelier label as soon as one is likelier, "
+    "so it settles at more noise than the feature is decided.",
+    "intervene": "Results are of an intervention: generated again from the same noise as each "
+    "source, with something changed on the way, and paired with it. There is one point an arm and "
+    "no curve over noise; the effects are these:",
+}
 
 
 def collect(
@@ -298,6 +314,14 @@ def _validity(records: Records, columns: FeatureColumns, rows: NDArray[np.bool_]
 def _notes(records: Records, features: Sequence[FeatureData]) -> tuple[str, ...]:
     """What a reader must know to judge the result."""
     notes = []
+    kinds = sorted({e.partition(":")[0] for e in np.unique(records.experiment).tolist()})
+    notes += [_EXPERIMENTS[kind] for kind in kinds if kind in _EXPERIMENTS]
+    if is_intervention(records):
+        notes += [
+            effect.in_words() + "."
+            for name in records.features
+            for effect in effects(records, name)
+        ]
     reversals = sorted(set(np.unique(records.reversal).tolist()))
     meaning = {
         "stochastic": "Results were denoised with a stochastic sampler, which stands in for the "

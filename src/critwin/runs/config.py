@@ -19,6 +19,7 @@ from critwin.errors import ConfigError, InputError
 from critwin.runs.config_problems import MEANING, Located, conclude, problem_of
 from critwin.runs.config_sections import (
     MOST_SEARCHED,
+    ArmSection,
     DenoiseSection,
     ExperimentSection,
     FeatureSection,
@@ -27,6 +28,7 @@ from critwin.runs.config_sections import (
     RunSection,
     SearchSection,
     Section,
+    SegmentSection,
     SourcesSection,
     plain_option,
 )
@@ -67,7 +69,7 @@ class ExperimentFile(Section):
     model: ModelSection
     sources: SourcesSection = SourcesSection()
     denoise: DenoiseSection = DenoiseSection()
-    levels: LevelsSection
+    levels: LevelsSection | None = None
     experiment: ExperimentSection = ExperimentSection()
     search: SearchSection | None = None
     feature: tuple[FeatureSection, ...] = Field(strict=False)
@@ -85,6 +87,14 @@ class ExperimentFile(Section):
     @model_validator(mode="after")
     def _levels_fit_the_search(self) -> ExperimentFile:
         levels = self.levels
+        if levels is None:
+            if self.experiment.name != "intervene":
+                raise Located("levels", f"missing; wanted {MEANING['levels']}")
+            return self
+        if self.experiment.name == "intervene":
+            raise Located(
+                "levels", "an intervention starts from pure noise", next_step="leave it out"
+            )
         if self.search is None:
             if levels.values is None and levels.count is None:
                 raise Located("levels.count", "missing; wanted values, or from, to and count")
@@ -104,6 +114,32 @@ class ExperimentFile(Section):
                 "experiment.replicates",
                 "a search chooses its replicates",
                 next_step="leave it out, or the section [search]",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit_the_experiment(self) -> ExperimentFile:
+        name, asked = self.experiment.name, self.denoise.condition
+        if self.experiment.has_trajectory and self.sources.kind != "generated":
+            raise Located(
+                "sources.kind",
+                f"the experiment {name} stops generations on their way",
+                wanted='kind = "generated"',
+            )
+        if self.experiment.has_trajectory and self.search is not None:
+            raise Located("search", "a search chooses levels of forward_reverse alone")
+        if name == "prompt_switch" and asked == "same":
+            raise Located(
+                "denoise.condition",
+                "missing; wanted the condition that a generation changes to",
+                next_step='add condition = "…" under [denoise]',
+            )
+        if name in ("clone", "preview", "intervene") and asked != "same":
+            raise Located(
+                "denoise.condition",
+                f"the experiment {name} keeps the condition of its sources",
+                wanted='"same"',
+                next_step="leave it out, or use prompt_switch",
             )
         return self
 
@@ -178,8 +214,12 @@ def frozen_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A nested dictionary without ``run.out``, ``run.max_invalid``, ``run.images``,
-        ``sources.count``, ``experiment.replicates``, ``levels`` and ``search``.
+        ``sources.count``, ``experiment.replicates`` and, unless generations stop at the levels,
+        ``levels`` and ``search``.
     """
+    experiment = config.get("experiment", {}).get("name", "forward_reverse")
+    # a trajectory stops at every level: another level would make it another one
+    grow = ("levels", "search") if experiment == "forward_reverse" else ()
     free = {
         "run": ("out", "max_invalid", "images"),
         "sources": ("count",),
@@ -190,7 +230,7 @@ def frozen_part(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(body, Mapping)
         else body
         for section, body in config.items()
-        if section not in ("levels", "search")
+        if section not in grow
     }
 
 
@@ -211,6 +251,8 @@ def _known_keys(place: Sequence[int | str]) -> list[str]:
                 "denoise": DenoiseSection,
                 "levels": LevelsSection,
                 "experiment": ExperimentSection,
+                "arm": ArmSection,
+                "segments": SegmentSection,
                 "search": SearchSection,
             }.get(part, section)
     return [info.alias or name for name, info in section.model_fields.items()]

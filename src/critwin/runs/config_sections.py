@@ -212,16 +212,68 @@ class LevelsSection(Section):
         return self
 
 
+class SegmentSection(Section):
+    """A stretch of a generation in which something else is asked for.
+
+    Attributes:
+        start: OU time at which it begins (``from`` in the file); with the generation unless given.
+        stop: OU time at which it ends (``to`` in the file); with the generation unless given.
+        condition: Condition there; the source's unless given.
+        guidance: Guidance scale there; that of ``[denoise]`` unless given.
+    """
+
+    start: float | None = Field(default=None, alias="from", gt=0, allow_inf_nan=False)
+    stop: float | None = Field(default=None, alias="to", ge=0, allow_inf_nan=False)
+    condition: Text | None = None
+    guidance: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class ArmSection(Section):
+    """``[[experiment.arm]]``: a way to generate, told by what is changed.
+
+    Attributes:
+        name: Its name.
+        segments: What is changed and where; nothing unless given.
+    """
+
+    name: Text
+    segments: tuple[SegmentSection, ...] = Field(default=(), strict=False)
+
+
 class ExperimentSection(Section):
     """``[experiment]``: which experiment, how often.
 
     Attributes:
-        name: Name of the experiment.
+        name: Name of the experiment: ``"forward_reverse"``, ``"clone"``, ``"prompt_switch"``,
+            ``"preview"`` or ``"intervene"``; see :mod:`critwin.experiments.kinds`.
         replicates: Fresh noise and fresh reversals of the same source at the same level.
+        arm: Sections ``[[experiment.arm]]`` of ``"intervene"``.
     """
 
-    name: Literal["forward_reverse"] = "forward_reverse"
+    name: Literal["forward_reverse", "clone", "prompt_switch", "preview", "intervene"] = (
+        "forward_reverse"
+    )
     replicates: int = Field(default=1, ge=1, le=100_000)
+    arm: tuple[ArmSection, ...] = Field(default=(), strict=False)
+
+    @property
+    def has_trajectory(self) -> bool:
+        """Whether sources are generations that stop on their way."""
+        return self.name != "forward_reverse"
+
+    @model_validator(mode="after")
+    def _arms_fit_the_name(self) -> ExperimentSection:
+        if self.name == "intervene" and not self.arm:
+            raise Located("arm", "missing; wanted [[experiment.arm]] with a name and segments")
+        if self.name != "intervene" and self.arm:
+            raise Located(
+                "arm", "only the experiment intervene has arms", next_step="leave it out"
+            )
+        if self.name == "preview" and self.replicates != 1:
+            raise Located(
+                "replicates", "a preview draws nothing: repetitions are equal", wanted="1"
+            )
+        return self
 
 
 class SearchSection(Section):

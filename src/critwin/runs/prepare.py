@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from critwin.errors import ConfigError, InputError, MissingExtraError, RunFolderError
+from critwin.experiments.arms import Arm, arms_of
+from critwin.experiments.branching import stops_of
+from critwin.experiments.interventions import resolve_arms
 from critwin.experiments.sources import dataset_of, plan_dataset, plan_generated, plan_images
 from critwin.experiments.spec import Spec, check_condition, check_features, choose_reversal
-from critwin.experiments.units import resolve_levels
+from critwin.experiments.units import Level, resolve_levels
+from critwin.models.base import trajectories_of
 from critwin.runs.config import ExperimentFile
 from critwin.runs.folder import environment
 from critwin.runs.resume import check_config, occupied_by, requested_levels
@@ -135,7 +139,8 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
             conditions = [None if c == "none" else c for c in section.conditions]
             for name in conditions:
                 check_condition(model, name)
-            sources = plan_generated(section.count, conditions)
+            kind = "trajectory" if config.experiment.has_trajectory else "generated"
+            sources = plan_generated(section.count, conditions, kind=kind)
         elif section.kind == "dataset":
             dataset = dataset_of(model)
             sources = plan_dataset(
@@ -153,12 +158,15 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
                     check_condition(model, caption)
     with _located("levels"):
         requested = requested_levels(config.levels)
-        levels = resolve_levels(
-            requested,
-            model.levels,
-            unit=config.levels.unit,
-            measured=measured,
-        )
+        if config.levels is None:
+            start = trajectories_of(model).start_logsnr
+            levels: tuple[Level, ...] = (Level(start, start),)
+        else:
+            levels = resolve_levels(
+                requested, model.levels, unit=config.levels.unit, measured=measured
+            )
+    with _located("experiment"):
+        arms, stops = _trajectory(config, model, levels)
     with _located("denoise"):
         reversal = choose_reversal(model, config.denoise.reversal)
         if config.denoise.condition not in ("same", "none"):
@@ -173,8 +181,30 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
         replicates=config.experiment.replicates,
         batch_size=config.run.batch_size,
         seed=config.run.seed,
-        num_merged=len(requested) - len(levels),
+        num_merged=max(0, len(requested) - len(levels)),
+        experiment=config.experiment.name,
+        stops=stops,
+        arms=arms,
     )
+
+
+def _trajectory(
+    config: ExperimentFile, model: Model, levels: Sequence[Level]
+) -> tuple[tuple[Arm, ...], tuple[Level, ...]]:
+    """Arms of an intervention, and the levels at which generations stop."""
+    section = config.experiment
+    if not section.has_trajectory:
+        return (), ()
+    trajectories_of(model)
+    if section.name != "intervene":
+        return (), stops_of(levels)
+    plain = {
+        arm.name: [part.model_dump(by_alias=True, exclude_none=True) for part in arm.segments]
+        for arm in section.arm
+    }
+    if len(plain) < len(section.arm):
+        raise InputError("two arms have the same name", got=", ".join(a.name for a in section.arm))
+    return resolve_arms(model, arms_of(plain))
 
 
 @contextmanager

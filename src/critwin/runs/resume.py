@@ -26,11 +26,11 @@ __all__ = ["check_config", "check_identity", "occupied_by", "requested_levels"]
 _OURS = {RUN_NAME, LOCK_NAME, LEDGER_NAME, MANIFEST_NAME, "experiment.toml"}
 
 
-def requested_levels(section: LevelsSection) -> NDArray[np.float64]:
+def requested_levels(section: LevelsSection | None) -> NDArray[np.float64]:
     """Requested levels of an experiment file.
 
     Args:
-        section: Section ``[levels]``.
+        section: Section ``[levels]``; None: an experiment that starts from pure noise.
 
     Returns:
         The logsnr, in the order of the file, shape ``(L,)``; of a range, those that a search may
@@ -39,6 +39,8 @@ def requested_levels(section: LevelsSection) -> NDArray[np.float64]:
     Raises:
         InputError: If a level is out of range for its unit.
     """
+    if section is None:
+        return np.zeros(0)
     if section.values is not None:
         return to_logsnr(np.array(section.values), section.unit)
     assert section.start is not None  # the section was checked
@@ -112,8 +114,8 @@ def check_config(old: Mapping[str, Any], new: ExperimentFile) -> list[str]:
     had = requested_levels(parse_config(old).levels).tolist()
     has = requested_levels(new.levels).tolist()
     if lost := [a for a in had if not any(same_level(a, b) for b in has)]:
-        shown = from_logsnr(np.array(lost[:3]), new.levels.unit)
-        text = ", ".join(f"{new.levels.unit} = {value:.6g}" for value in shown)
+        unit = "t" if new.levels is None else new.levels.unit
+        text = ", ".join(f"{unit} = {v:.6g}" for v in from_logsnr(np.array(lost[:3]), unit))
         changed.append(
             f"levels: {len(lost)} measured ones are left out ({text}; they may only grow)"
         )
