@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from critwin.runs.config import ExperimentFile
     from critwin.runs.estimate import Estimate
     from critwin.runs.executor import RunOutcome
+    from critwin.runs.search_estimate import SearchEstimate
 
 __all__ = ["run"]
 
@@ -77,9 +78,12 @@ def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
     from critwin.cli._output import print_json, say
     from critwin.cli._result import conclude, refuse_if_empty
     from critwin.runs.folder import open_run
+    from critwin.runs.ledger import Ledger
 
     run = open_run(outcome.path)
     result = conclude(run)
+    with Ledger.read(outcome.path) as ledger:
+        search = ledger.meta("search") if outcome.targets else None
     path: Path | None = None
     if report:
         from critwin.reports import write_report
@@ -94,6 +98,7 @@ def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
         "num_invalid": outcome.num_invalid,
         "seconds": round(outcome.seconds, 3),
         "warnings": list(outcome.warnings),
+        **({"search": search} if search is not None else {}),
         **result.as_dict(),
         "report": None if path is None else str(path),
     }
@@ -109,12 +114,28 @@ def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
             say(f"Nothing was left to measure{again}.")
         if not outcome.is_complete:
             say("Not complete: run the same command again to go on.")
+        for line in _search_lines(outcome):
+            say(line)
         for line in result.lines():
             say(line)
         if path is not None:
             say(f"Report: {path}")
     if outcome.is_complete:
         refuse_if_empty(result)
+
+
+def _search_lines(outcome: RunOutcome) -> list[str]:
+    """What a search found, a line a target."""
+    lines = []
+    for target in outcome.targets:
+        t = target.edge.t
+        value = "outside" if t.value is None else f"t = {t.value:.3f}"
+        low, high = ("?" if x is None else f"{x:.3f}" for x in (t.low, t.high))
+        lines.append(
+            f"search: {target.name}: {value} [{low}, {high}]"
+            + ("" if target.reason is None else f"; {target.reason}")
+        )
+    return lines
 
 
 def _show_estimate(
@@ -132,11 +153,40 @@ def _show_estimate(
         threads = int(info["num_threads"]) if threads is None else threads
         with Ledger.read(folder) as ledger:
             done = ledger.done()
+    if config.search is not None:
+        from critwin.runs.search_estimate import estimate_search
+
+        expected = estimate_search(prepare(config), threads=threads)
+        if as_json:
+            print_json(expected.as_dict())
+        else:
+            say("\n".join(_search_estimate_lines(expected)))
+        return
     estimate = estimate_run(prepare(config), done=done, threads=threads)
     if as_json:
         print_json(estimate.as_dict())
     else:
         say("\n".join(_estimate_lines(estimate)))
+
+
+def _search_estimate_lines(e: SearchEstimate) -> list[str]:
+    from critwin._texts import plain_number
+    from critwin.cli._progress import duration
+
+    spent = "unknown, the model does not tell" if e.evaluations is None else f"{e.evaluations}"
+    lines = [
+        f"search: {', '.join(e.targets)} to within {plain_number(e.half_width)} in t, among "
+        f"{e.num_levels} levels from t = {plain_number(e.t_low)} to {plain_number(e.t_high)}",
+        f"expected results: {e.num_results} of {e.num_sources} sources, in {e.rounds} rounds",
+        f"expected model evaluations: {spent}"
+        + ("" if e.budget is None else f" (budget {plain_number(e.budget)})"),
+        f"expected time: {duration(e.seconds)}",
+        f"  found by a search through made-up results of windows {plain_number(e.assumed_width)} "
+        "wide in t, in the middle of the range",
+    ]
+    if not e.is_enough:
+        lines.append("not every target would be reached: raise the budget or the sources")
+    return lines
 
 
 def _estimate_lines(e: Estimate) -> list[str]:

@@ -20,7 +20,6 @@ from critwin.errors import InterruptedRunError, RunFolderError
 from critwin.experiments.in_memory import costs_of
 from critwin.experiments.measuring import (
     Context,
-    Measured,
     Progress,
     iterate,
     measure_sources,
@@ -34,7 +33,7 @@ from critwin.experiments.trajectories import Waypoints
 from critwin.experiments.units import Unit
 from critwin.runs.config import ExperimentFile, digest_of, frozen_part
 from critwin.runs.files import MANIFEST_NAME, remove_unused
-from critwin.runs.folder import seal, write_info
+from critwin.runs.folder import make_folder, seal, write_info
 from critwin.runs.images import Images
 from critwin.runs.ledger import Ledger
 from critwin.runs.lock import locked, refuse_if_locked
@@ -128,7 +127,7 @@ def run_experiment(
         warnings = [] if info is None else check_identity(info, now)
         for line in warnings:
             tell(f"warning: {line}")
-        _make(folder)
+        make_folder(folder)
         is_new, session = info is None, _Session(folder, prepared, limit, progress, tell)
         try:
             with locked(folder):
@@ -387,17 +386,6 @@ def _info(
         "config": config,
         "config_digest": digest_of(frozen_part(config)),
     }
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(
-            "cannot make the run folder",
-            got=f"{folder} ({error.strerror})",
-            next_step="choose another `out`",
-        ) from error
 
 
 def _check_condition(row: Mapping[str, Any], source: Source) -> None:

@@ -32,9 +32,18 @@ if TYPE_CHECKING:
     from critwin.runs.config import ExperimentFile
     from critwin.transitions import Transitions
 
-__all__ = ["RUN_NAME", "GalleryImage", "Run", "is_run_folder", "open_run", "verify_folder"]
+__all__ = [
+    "AUDITS_NAME",
+    "RUN_NAME",
+    "GalleryImage",
+    "Run",
+    "is_run_folder",
+    "open_run",
+    "verify_folder",
+]
 
 RUN_NAME = "run.json"
+AUDITS_NAME = "audits"
 SCHEMA = 1
 _PACKAGES = ("critwin", "torch", "numpy", "scipy", "diffusers", "safetensors", "pillow")
 
@@ -244,6 +253,25 @@ def environment() -> Mapping[str, Any]:
     }
 
 
+def make_folder(folder: Path) -> None:
+    """Make a run folder, if it is not there.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        RunFolderError: If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(
+            "cannot make the run folder",
+            got=f"{folder} ({error.strerror})",
+            next_step="choose another `out`",
+        ) from error
+
+
 def seal(folder: Path) -> None:
     """Write the manifest of a run folder whose ledger is closed.
 
@@ -257,6 +285,8 @@ def seal(folder: Path) -> None:
         digests = {path: sha for path, sha, *_ in ledger.files()}
     for name in (RUN_NAME, LEDGER_NAME):
         digests[name] = digest_of_file(folder / name)
+    for file in sorted((folder / AUDITS_NAME).glob("[!.]*")):  # what audits have kept
+        digests[f"{AUDITS_NAME}/{file.name}"] = digest_of_file(file)
     write_manifest(folder, digests)
 
 
