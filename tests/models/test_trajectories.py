@@ -15,7 +15,7 @@ from critwin.models.denoiser import Denoiser
 from critwin.models.mixture import MixtureModel
 from critwin.models.samplers import advance
 from critwin.streams import UnitStreams
-from critwin.theory.mixtures import GaussianMixture, posterior_mean
+from critwin.theory.mixtures import GaussianMixture, posterior_draw, posterior_mean
 
 MIXTURE = GaussianMixture(
     weights=[0.5, 0.2, 0.3], means=[[-3.0], [0.5], [4.0]], covariances=[[[1.0]], [[0.3]], [[0.5]]]
@@ -203,3 +203,29 @@ def test_models_that_cannot_stop_say_so() -> None:
 
     with pytest.raises(InputError, match="cannot stop a reversal on its way"):
         trajectories_of(Plain())  # type: ignore[arg-type]
+
+
+def test_a_one_step_model_is_called_once() -> None:
+    """A posterior draw dressed as a consistency model: its windows are those of the posterior."""
+    generator = torch.Generator().manual_seed(0)
+    calls: list[float] = []
+
+    def function(x: torch.Tensor, logsnr: torch.Tensor) -> torch.Tensor:
+        calls.append(float(logsnr[0]))
+        alpha, sigma = (float(v) for v in alpha_sigma(float(logsnr[0])))
+        return posterior_draw(MIXTURE, x, alpha=alpha, sigma=sigma, generator=generator).x
+
+    model = Denoiser(function, prediction="sample", shape=(1,), dtype=torch.float64, steps=40)
+    assert model.reversals == ("one_step",)
+    assert model.num_evaluations(MIDDLE) == 1
+    rows, none = streams(3000), [None] * 3000
+    x = model.generate(none, rows)
+    assert calls == [model.start_logsnr]
+    noisy = model.noise(x, MIDDLE, rows)
+    again = model.denoise(noisy, MIDDLE, none, rows)
+    assert len(calls) == 2
+    assert ks_2samp(x[:, 0].numpy(), again[:, 0].numpy()).pvalue > 1e-3
+    half = model.partial(noisy, MIDDLE, LOW, none, rows)
+    assert kstest(half[:, 0].numpy(), lambda v: noised_law(v, LOW)).pvalue > 1e-3
+    with pytest.raises(InputError, match="unknown reversal"):
+        model.denoise(noisy, MIDDLE, none, rows, "ode")

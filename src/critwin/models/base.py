@@ -41,7 +41,7 @@ _ATTRIBUTES = (
     "denoise",
     "decode",
 )
-Prediction = Literal["x_0", "eps", "v", "velocity"]
+Prediction = Literal["x_0", "eps", "v", "velocity", "sample"]
 
 
 @runtime_checkable
@@ -308,8 +308,9 @@ def x_0_from_prediction(
         output: What the network predicts, shape ``(N, *shape)``.
         x_t: Noisy samples in the variance-preserving frame, same shape.
         logsnr: Their level.
-        prediction: ``"x_0"``; ``"eps"``, the noise z; ``"v"``, ``alpha z - sigma x_0``; or
-            ``"velocity"``, ``z - x_0``, the derivative of ``(1 - s) x_0 + s z``.
+        prediction: ``"x_0"``; ``"eps"``, the noise z; ``"v"``, ``alpha z - sigma x_0``;
+            ``"velocity"``, ``z - x_0``, the derivative of ``(1 - s) x_0 + s z``; or
+            ``"sample"``, a draw of ``x_0`` rather than its mean (one-step models).
 
     Returns:
         The predicted ``x_0``, same shape.
@@ -322,7 +323,7 @@ def x_0_from_prediction(
         matching*, for the velocity, whose time is ``s = sigma / (alpha + sigma)``.
     """
     alpha, sigma = (float(value) for value in alpha_sigma(logsnr))
-    if prediction == "x_0":
+    if prediction in ("x_0", "sample"):
         return output
     if prediction == "eps":
         return (x_t - sigma * output) / alpha

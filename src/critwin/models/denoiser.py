@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "Denoiser", "Frame"]
 
 _REVERSALS = ("stochastic", "ode")
+_ONE_STEP = ("one_step",)
 _END = 12.0
 _START = -10.0
 
@@ -62,7 +63,8 @@ class Denoiser:
         sample_shape: Shape of one clean sample.
         levels: Finite levels it can start from, decreasing logsnr, or None: any.
         conditions: Names of its conditions; ``()`` if it takes none, None if it takes any text.
-        reversals: ``("stochastic", "ode")``.
+        reversals: ``("stochastic", "ode")``, or ``("one_step",)`` where the function predicts a
+            sample.
         schedule: Levels that the sampler visits.
         fingerprint: Digest of the options and, for a ``torch.nn.Module``, of its weights. A plain
             function is known by its qualified name only: give a ``fingerprint`` that changes when
@@ -71,7 +73,10 @@ class Denoiser:
     Args:
         function: The denoiser: a ``torch.nn.Module``, any callable, or an ONNX Runtime session
             (its inputs are fed in order).
-        prediction: What it predicts: ``"x_0"``, ``"eps"``, ``"v"`` or ``"velocity"``.
+        prediction: What it predicts: ``"x_0"``, ``"eps"``, ``"v"`` or ``"velocity"``; or
+            ``"sample"``: its output is already a sample (a consistency model, a one-step
+            generator), so that one call is a whole reversal. Such a model has windows of its own:
+            it is no denoiser, and no sampler may be run on it.
         shape: Shape of one sample.
         levels: Levels that the function was trained at: logsnr in the order of its step indices,
             or a diffusers scheduler; None: any level. Levels that are not finite (a last step
@@ -154,6 +159,9 @@ class Denoiser:
             raise InputError(
                 "time='step' needs levels", wanted="a scheduler or an array of logsnr"
             )
+        self._is_one_step = prediction == "sample"
+        if self._is_one_step:
+            self.reversals = _ONE_STEP
         self.name = name
         self.sample_shape = shape_of(shape)
         self.levels = usable_levels(steps_logsnr)
@@ -216,8 +224,8 @@ class Denoiser:
         """
         draws = Draws(streams, "generate")
         noise = draws.normal(self.sample_shape)
-        path = self.schedule.path()
-        return self._reverse(noise, path, conditions, draws, "stochastic", self._guidance)
+        way = self.reversals[0]
+        return self._reverse(noise, self._path(), conditions, draws, way, self._guidance)
 
     @property
     def start_logsnr(self) -> float:
@@ -260,7 +268,7 @@ class Denoiser:
         logsnr: float,
         conditions: Sequence[str | None],
         streams: Sequence[UnitStreams],
-        reversal: str = "stochastic",
+        reversal: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         purpose: str = "reverse",
@@ -272,7 +280,7 @@ class Denoiser:
             logsnr: Their level, one of ``levels``.
             conditions: A condition a row, or None.
             streams: A stream a row; the ODE draws nothing.
-            reversal: ``"stochastic"`` or ``"ode"``.
+            reversal: ``"stochastic"`` or ``"ode"``; ``"one_step"`` of a one-step model.
             steps: Number of steps of the whole schedule; the model's own unless given.
             guidance: Guidance scale; the model's own unless given.
             purpose: Purpose of the streams.
@@ -283,9 +291,10 @@ class Denoiser:
         Raises:
             InputError: If the level is not available, or an argument cannot be used.
         """
+        reversal = self.reversals[0] if reversal is None else reversal
         choice("reversal", reversal, self.reversals)
         self._check_rows(noisy, streams)
-        path = self.schedule.path(logsnr, steps)
+        path = self._path(logsnr, steps)
         draws = Draws(streams, purpose)
         return self._reverse(noisy, path, conditions, draws, reversal, self._scale(guidance))
 
@@ -296,7 +305,7 @@ class Denoiser:
         stop: float,
         conditions: Sequence[str | None],
         streams: Sequence[UnitStreams],
-        reversal: str = "stochastic",
+        reversal: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         purpose: str = "reverse",
@@ -324,10 +333,17 @@ class Denoiser:
             InputError: If a level is not available, ``stop`` is not cleaner, or an argument
                 cannot be used.
         """
+        reversal = self.reversals[0] if reversal is None else reversal
         choice("reversal", reversal, self.reversals)
         self._check_rows(noisy, streams)
         path = self.schedule.between(logsnr, stop, steps)
         draws = Draws(streams, purpose)
+        if self._is_one_step:  # what a consistency model does in several steps: draw, noise again
+            clean = self._reverse(
+                noisy, path[:1], conditions, draws, reversal, self._scale(guidance)
+            )
+            alpha, sigma = (float(v) for v in alpha_sigma(float(path[-1])))
+            return alpha * clean + sigma * draws.normal(self.sample_shape).to(clean)
         with torch.inference_mode():
             x, denoised, draw = self._sampler(
                 noisy, conditions, draws, reversal, self._scale(guidance)
@@ -397,8 +413,13 @@ class Denoiser:
         Raises:
             InputError: If the level is not available.
         """
-        path = self.schedule.path(logsnr, steps)
+        path = self._path(logsnr, steps)
         return num_predictions(path.tolist(), self._scale(guidance), self._interval)
+
+    def _path(self, logsnr: float | None = None, steps: int | None = None) -> NDArray[np.float64]:
+        """Levels at which the function is called."""
+        path = self.schedule.path(logsnr, steps)
+        return path[:1] if self._is_one_step else path
 
     def _scale(self, guidance: float | None) -> float | None:
         return self._guidance if guidance is None else guidance

@@ -39,8 +39,8 @@ _TREE_RESAMPLES = 50
 _EXPERIMENTS = {
     "clone": "Results are clones: each source is a generation of the model, stopped at a level "
     "and continued from the same state with other random numbers. With an exact reversal the "
-    "curves are those of forward–reverse; where they differ, the reversal is not the exact posterior "
-    "draw, or noised images do not look like the model's own states.",
+    "curves are those of forward–reverse; where they differ, the reversal is not the exact "
+    "posterior draw, or noised images do not look like the model's own states.",
     "prompt_switch": "Results are of a prompt switch: each source was generated under its own "
     "condition; results go on from the same state under another one. What is lost is what the "
     "new condition changed, so the curves fall later in noise the less the two have in common.",
