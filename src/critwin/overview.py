@@ -10,7 +10,7 @@ from critwin.errors import InputError
 from critwin.estimates import Edge, plain
 from critwin.reshaping import with_abstentions
 from critwin.transitions import Transitions
-from critwin.views import transitions_from_records
+from critwin.views import parts_of, transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ def tables_of_records(
         weights: Prior over the labels; only for a single feature.
 
     Returns:
-        Feature -> its table, and feature -> why it has none.
+        Feature -> its table, and feature -> why it has none; parts that must not be mixed (see
+        :func:`critwin.views.parts_of`) have names of their own.
 
     Raises:
         InputError: If a named feature cannot be counted, or a prior is given for several.
@@ -107,13 +108,19 @@ def tables_of_records(
         )
     tables: dict[str, Transitions] = {}
     reasons: dict[str, str] = {}
-    for name in names:
-        try:
-            tables[name] = transitions_from_records(records, name, where=where, weights=weights)
-        except InputError as error:
-            if features is not None or len(names) == 1:
-                raise
-            reasons[name] = str(error)
+    parts: list[tuple[str, Mapping[str, Any] | None]] = [("", where)]
+    if where is None and weights is None:
+        parts = list(parts_of(records))
+    for suffix, part in parts:
+        for name in names:
+            try:
+                tables[name + suffix] = transitions_from_records(
+                    records, name, where=part, weights=weights
+                )
+            except InputError as error:
+                if features is not None or len(names) == 1:
+                    raise
+                reasons[name + suffix] = str(error)
     return tables, reasons
 
 

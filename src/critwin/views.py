@@ -22,7 +22,10 @@ from critwin.transitions import Transitions, from_counts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["binned", "product", "transitions_from_records"]
+__all__ = ["binned", "parts_of", "product", "transitions_from_records"]
+
+_MOST_CONDITIONS = 12
+"""Conditions that are told apart by themselves; more are pooled unless one is chosen."""
 
 Where = Mapping[str, Any] | Callable[[Records], Any]
 
@@ -45,7 +48,7 @@ def transitions_from_records(
             ``{"condition": "", "reversal": "stochastic"}``; or a function from Records to a mask.
         groups: Labels to merge, new -> old; needs the prior.
         weights: The model's prior over the labels, label -> weight; the prior that came with the
-            records unless given.
+            records unless given: the model's, or its law under the one condition of the rows.
         plateau: Known limit of the mean stay as noise goes to zero.
 
     Returns:
@@ -86,6 +89,9 @@ def transitions_from_records(
     if weights is None:
         weights = records.priors.get(name)
         is_estimated = weights is not None and _is_prior_estimated(records, name)
+        if weights is None:
+            weights = _prior_under_condition(rows, name)
+            is_estimated = weights is not None
     keep = columns.before != ABSTAIN
     num_abstained = len(np.unique(rows.source[~keep]))
     if not keep.any():
@@ -118,6 +124,37 @@ def transitions_from_records(
         attrs={**records.attrs, "num_sources_abstained": num_abstained},
     )
     return result if groups is None else merge(result, groups)
+
+
+def parts_of(records: Records) -> list[tuple[str, dict[str, str]]]:
+    """Parts of some records that must not be mixed, each with a suffix for names.
+
+    Experiments and reversals are told apart, and so are conditions under which the model itself
+    drew the sources: each has a prior of its own, and what differs between conditions is no
+    feature that a condition decides.
+
+    Args:
+        records: Records.
+
+    Returns:
+        Suffix (empty where there is one part only) -> ``where`` of
+        :func:`transitions_from_records`.
+    """
+    columns = ["experiment", "reversal"]
+    apart = set(_condition_priors(records))
+    if 2 <= len(apart) <= _MOST_CONDITIONS and apart >= set(np.unique(records.condition).tolist()):
+        columns.append("condition")
+    rows = sorted(set(zip(*(records.column(name).tolist() for name in columns), strict=True)))
+    parts = []
+    for row in rows:
+        shown = [
+            value or "no condition"
+            for position, value in enumerate(row)
+            if len({other[position] for other in rows}) > 1
+        ]
+        suffix = f" ({', '.join(shown)})" if shown else ""
+        parts.append((suffix, dict(zip(columns, row, strict=True))))
+    return parts
 
 
 def product(records: Records, names: Sequence[str]) -> FeatureColumns:
@@ -289,6 +326,23 @@ def _count(
         "sources": source,
         "logsnr": -minus,
     }
+
+
+def _condition_priors(records: Records) -> dict[str, dict[str, dict[str, float]]]:
+    """Priors under each condition, as the experiment left them."""
+    try:
+        found = json.loads(str(records.attrs.get("condition_priors") or "{}"))
+    except ValueError:  # a file of someone else's
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _prior_under_condition(rows: Records, name: str) -> Mapping[str, float] | None:
+    """The prior of a feature under the one condition of some rows, if it is known."""
+    conditions = np.unique(rows.condition).tolist()
+    if len(conditions) != 1:
+        return None
+    return _condition_priors(rows).get(conditions[0], {}).get(name)
 
 
 def _source_weight(rows: Records, sources: NDArray[np.str_]) -> NDArray[np.float64] | None:

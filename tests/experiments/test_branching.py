@@ -302,3 +302,32 @@ def test_effects_are_paired_and_their_limits_hold() -> None:
     assert covered >= 34  # of 40: below by chance once in 10^3 at 95 %
     with pytest.raises(InputError, match="belong to an intervention"):
         effects(clone(MODEL, SIDE, [1.0], unit="t", num_sources=2), "component")
+
+
+def test_conditions_have_windows_of_their_own() -> None:
+    """Two sub-mixtures as prompts: each window is that of its own law, never of the pool."""
+    from critwin.experiments.forward_reverse import forward_reverse
+    from critwin.overview import overview, tables_of_records
+
+    times = np.linspace(0.3, 3.2, 7)
+    records = forward_reverse(
+        conditional(), SIDE, times, unit="t", conditions=["left", "right"], num_sources=400,
+        batch_size=200, steps=40,
+    )  # fmt: skip
+    tables, reasons = tables_of_records(records)
+    assert (set(tables), reasons) == ({"component (left)", "component (right)"}, {})
+    found = overview(tables).windows
+    for name, (i, j) in {"left": (0, 1), "right": (1, 2)}.items():
+        pair = GaussianMixture(
+            weights=[0.5, 0.5],
+            means=MEANS[[i, j], None],
+            covariances=VARIANCES[[i, j], None, None],
+        )
+        from critwin.windows import critical_window
+
+        exact = critical_window(
+            exact_transitions(pair, logsnr_of_ou_time(np.linspace(0.05, 5, 200)))
+        )
+        middle = found[f"component ({name})"].midpoint.t
+        assert middle.covers(exact.midpoint.t.value), name
+        assert tables[f"component ({name})"].is_weights_estimated

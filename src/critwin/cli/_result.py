@@ -60,10 +60,10 @@ def conclude(run: Run) -> Result:
 
     from critwin.errors import InputError
     from critwin.experiments.outcomes import effects, is_intervention
-    from critwin.records import ABSTAIN
+    from critwin.records import ABSTAIN, select
     from critwin.reports.headline import headline
     from critwin.reports.order import midpoint_gaps
-    from critwin.views import transitions_from_records
+    from critwin.views import parts_of, transitions_from_records
     from critwin.windows import critical_window
 
     records = run.records()
@@ -74,18 +74,24 @@ def conclude(run: Run) -> Result:
             {}, {}, f"{arms} arms against the sources' own generations, paired by source:", found
         )
     windows, tables, reasons = {}, {}, {}
-    for name, columns in records.features.items():
-        seen = np.union1d(columns.before, columns.after[records.column("valid")])
-        seen = seen[seen != ABSTAIN]
-        if len(seen) < 2:
-            label = columns.labels[seen[0]] if len(seen) else "none"
-            reasons[name] = f"only one label after as before: nothing to lose: got {label}"
-            continue
-        try:
-            tables[name] = transitions_from_records(records, name)
-            windows[name] = critical_window(tables[name])
-        except InputError as error:
-            reasons[name] = str(error)
+    for suffix, where in parts_of(records):
+        rows = select(
+            records,
+            np.logical_and.reduce([records.column(key) == value for key, value in where.items()]),
+        )
+        for feature, columns in rows.features.items():
+            name = f"{feature}{suffix}"
+            seen = np.union1d(columns.before, columns.after[rows.column("valid")])
+            seen = seen[seen != ABSTAIN]
+            if len(seen) < 2:
+                label = columns.labels[seen[0]] if len(seen) else "none"
+                reasons[name] = f"only one label after as before: nothing to lose: got {label}"
+                continue
+            try:
+                tables[name] = transitions_from_records(records, feature, where=where)
+                windows[name] = critical_window(tables[name])
+            except InputError as error:
+                reasons[name] = str(error)
     gaps = midpoint_gaps({k: tables[k] for k in windows}, windows, confidence=0.95)
     return Result(windows, reasons, headline(windows, gaps=gaps))
 

@@ -17,7 +17,7 @@ import numpy as np
 from critwin.errors import InputError, TooManyInvalidError
 from critwin.experiments.kinds import Work, kind_of
 from critwin.experiments.padding import padded_rows
-from critwin.experiments.priors import priors_of
+from critwin.experiments.priors import priors_by_condition, priors_of
 from critwin.experiments.reading import compare_batch, decode_checked, read_batch
 from critwin.experiments.sources import Source, SourceState, clean_samples
 from critwin.experiments.spec import Spec
@@ -305,6 +305,8 @@ def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str,
         "num_levels_merged": spec.num_merged,
         "num_sources_invalid": sum(not state.is_valid for state in states),
     }
+    if apart := priors_by_condition(model, context.features, states, spec.condition_of):
+        attrs["condition_priors"] = json.dumps(apart, allow_nan=False)
     errors = {f.name: getattr(f, "errors", None) for f in context.features}
     if known := {name: matrix.as_dict() for name, matrix in errors.items() if matrix is not None}:
         attrs["labeller_errors"] = json.dumps(known, allow_nan=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from critwin.features.base import Feature
     from critwin.models.base import Model
 
-__all__ = ["priors_of"]
+__all__ = ["priors_by_condition", "priors_of"]
 
 MAX_PRODUCT = 4
 """Products of up to this many features get a prior."""
@@ -69,6 +69,37 @@ def priors_of(
     shares = {"*".join(f.name for f in group): _shares(group, states) for group in names}
     estimated = {name: share for name, share in shares.items() if share and name not in known}
     return known | estimated, tuple(estimated)
+
+
+def priors_by_condition(
+    model: Model,
+    features: Sequence[Feature],
+    states: Sequence[SourceState],
+    condition_of: Callable[[Source], str | None],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Priors under each of several conditions, where sources are fresh samples under their own.
+
+    Args:
+        model: The model.
+        features: The features.
+        states: The sources.
+        condition_of: Condition under which a source is denoised.
+
+    Returns:
+        Condition (``""``: none) -> feature or product -> label -> weight; empty where there is
+        one condition only, or sources are not denoised under their own.
+    """
+    if any(not s.source.is_fresh or condition_of(s.source) != s.source.condition for s in states):
+        return {}
+    groups: dict[str | None, list[SourceState]] = {}
+    for state in states:
+        groups.setdefault(state.source.condition, []).append(state)
+    if len(groups) < 2:
+        return {}
+    return {
+        condition or "": priors_of(model, features, group, condition_of)[0]
+        for condition, group in groups.items()
+    }
 
 
 def _known(

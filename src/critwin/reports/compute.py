@@ -20,7 +20,7 @@ from critwin.reports.wording import the
 from critwin.reshaping import with_abstentions
 from critwin.transitions import Transitions
 from critwin.trees import MixtureTree, tree_support
-from critwin.views import transitions_from_records
+from critwin.views import parts_of, transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window, curve_with_intervals
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def collect(
             got=f"{len(records)} records of {len(records.features)} features",
             wanted="a run that has measured something",
         )
-    parts = _kinds(records)
+    parts = parts_of(records)
     features = []
     for number, (name, feature, where) in enumerate(
         (f"{feature}{suffix}", feature, where)
@@ -145,21 +145,6 @@ def _headline(
     return replace(found, caveats=(*found.caveats, *reasons))
 
 
-def _kinds(records: Records) -> list[tuple[str, dict[str, str]]]:
-    """Experiments and reversals that must not be mixed, each with a suffix for names."""
-    pairs = sorted(set(zip(records.experiment.tolist(), records.reversal.tolist(), strict=True)))
-    result = []
-    for experiment, reversal in pairs:
-        parts = []
-        if len({e for e, _ in pairs}) > 1:
-            parts.append(experiment)
-        if len({r for _, r in pairs}) > 1:
-            parts.append(reversal)
-        suffix = f" ({', '.join(parts)})" if parts else ""
-        result.append((suffix, {"experiment": experiment, "reversal": reversal}))
-    return result
-
-
 def _key(name: str, number: int) -> str:
     return f"f{number}-" + (re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "x")
 
@@ -175,7 +160,7 @@ def _feature(
     confidence: float,
     epsilon: float,
 ) -> FeatureData:
-    rows = (records.experiment == where["experiment"]) & (records.reversal == where["reversal"])
+    rows = np.logical_and.reduce([records.column(key) == value for key, value in where.items()])
     validity = _validity(records, records.features[feature], np.asarray(rows))
     try:
         tr = transitions_from_records(records, feature, where=where)
@@ -335,7 +320,8 @@ def _notes(records: Records, features: Sequence[FeatureData]) -> tuple[str, ...]
     if conditions and len(np.unique(records.condition)) > 1:
         shown = ", ".join(f"“{c}”" for c in conditions[:6])
         more = "" if len(conditions) <= 6 else f" and {len(conditions) - 6} more"
-        notes.append(f"The curves pool the conditions {shown}{more}.")
+        how = "pool" if len(parts_of(records)) == 1 else "tell apart"
+        notes.append(f"The curves {how} the conditions {shown}{more}.")
     elif conditions:
         notes.append(f"All results were denoised under the condition “{conditions[0]}”.")
     for f in features:
