@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
+    "BatchMemoryError",
     "ConfigError",
     "CritwinError",
     "InputError",
@@ -58,6 +59,10 @@ class InputError(CritwinError, ValueError):
         self.got = got
         self.wanted = wanted
         self.next_step = next_step
+
+
+class BatchMemoryError(InputError):
+    """A batch does not fit into memory; a smaller one may."""
 
 
 class ConfigError(InputError):

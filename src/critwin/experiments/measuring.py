@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.errors import InputError, TooManyInvalidError
+from critwin.errors import BatchMemoryError, TooManyInvalidError
+from critwin.experiments.drawing import measure_sources, planted_columns, within_memory
 from critwin.experiments.kinds import Work, kind_of
 from critwin.experiments.padding import padded_rows
 from critwin.experiments.priors import priors_by_condition, priors_of
 from critwin.experiments.reading import compare_batch, decode_checked, read_batch
-from critwin.experiments.sources import Source, SourceState, clean_samples
+from critwin.experiments.sources import SourceState
 from critwin.experiments.spec import Spec
-from critwin.experiments.trajectories import Waypoints, follow_sources
+from critwin.experiments.trajectories import Waypoints
 from critwin.experiments.units import Unit, batches
-from critwin.records import FeatureColumns, Records, sort
+from critwin.records import FeatureColumns, Records, concatenate, sort
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 __all__ = [
     "MIN_RESULTS",
     "Context",
+    "Ladder",
     "Measured",
     "Progress",
     "execute",
     "finish",
     "iterate",
     "measure",
+    "measure_fitting",
     "measure_sources",
     "planted_columns",
     "provenance",
@@ -61,6 +63,7 @@ class Context:
         states: The sources, drawn and read, by name.
         comparisons: Comparisons of source and result.
         waypoints: States of trajectories that are at hand.
+        ladder: Batch size in use.
     """
 
     model: Model
@@ -69,6 +72,18 @@ class Context:
     states: Mapping[str, SourceState]
     comparisons: tuple[Comparison, ...] = ()
     waypoints: Waypoints = field(default_factory=Waypoints)
+    ladder: Ladder = field(default_factory=lambda: Ladder())
+
+
+@dataclass
+class Ladder:
+    """How far down a ladder of batch sizes a process has gone.
+
+    Attributes:
+        rung: Position of the size in use; 0: the whole batch.
+    """
+
+    rung: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,67 +122,6 @@ class Progress:
     cost_total: float
 
 
-def measure_sources(
-    sources: Sequence[Source],
-    model: Model,
-    features: Sequence[Feature],
-    spec: Spec,
-    *,
-    given: torch.Tensor | None = None,
-    waypoints: Waypoints | None = None,
-) -> tuple[list[SourceState], torch.Tensor]:
-    """Draw one batch of sources and read every feature off them, once.
-
-    Args:
-        sources: At most ``spec.batch_size`` sources.
-        model: The model.
-        features: The features.
-        spec: The choices.
-        given: Samples given in memory, shape ``(S, *sample_shape)``.
-        waypoints: Gets the states of trajectories.
-
-    Returns:
-        A state per source, and the decoded sources (NaN where invalid).
-
-    Raises:
-        InputError: If sources cannot be had, or a labeller's answer is not one.
-    """
-    import torch
-
-    num = len(sources)
-    with torch.no_grad(), _memory(spec):
-        if sources[0].kind == "trajectory":
-            found = follow_sources(model, sources, spec)
-            clean = found.clean
-            planted = [{"source_condition": source.condition or ""} for source in sources]
-            if waypoints is not None:
-                waypoints.add(sources, found)
-        else:
-            clean, planted = clean_samples(
-                model, sources, seed=spec.seed, batch_size=spec.batch_size, given=given
-            )
-        rows = padded_rows(num, spec.batch_size)
-        decoded, is_valid = decode_checked(model, clean[rows])
-        readings = read_batch(features, decoded, num)
-    states = []
-    for row, source in enumerate(sources):
-        before = {}
-        for name, reading in readings.items():
-            probs = None if reading.probs is None else tuple(reading.probs[row].tolist())
-            values = {key: float(value[row]) for key, value in reading.values.items()}
-            before[name] = (int(reading.indices[row]), probs, values)
-        states.append(
-            SourceState(
-                source=source,
-                clean=clean[row],
-                is_valid=bool(is_valid[row]),
-                planted=planted[row],
-                before=before,
-            )
-        )
-    return states, decoded[:num]
-
-
 def execute(batch: Sequence[Unit], context: Context) -> Records:
     """Measure a batch of units of one level; see :func:`measure`.
 
@@ -202,7 +156,7 @@ def measure(batch: Sequence[Unit], context: Context) -> Measured:
     spec, model, num = context.spec, context.model, len(batch)
     rows = padded_rows(num, spec.batch_size)
     states = [context.states[unit.source] for unit in batch]
-    with torch.no_grad(), _memory(spec):
+    with torch.no_grad(), within_memory(spec):
         clean = torch.stack(
             [s.clean if s.is_valid else torch.zeros_like(s.clean) for s in states]
         )[rows]
@@ -238,6 +192,54 @@ def measure(batch: Sequence[Unit], context: Context) -> Measured:
     return Measured(tuple(batch), records, samples[:num])
 
 
+def measure_fitting(batch: Sequence[Unit], context: Context) -> Measured:
+    """Measure a batch, in smaller ones where it does not fit into memory.
+
+    The sizes are those of the declared ladder, each tried once; a size that has failed is not
+    tried again. Since the bits of a result depend on the shape of its batch, the size is recorded
+    with each row (``values["batch_size"]``) wherever a ladder is declared.
+
+    Args:
+        batch: Units of one effective level, at most ``batch_size`` of them.
+        context: Model, features, choices and sources.
+
+    Returns:
+        Records, one row a unit, in the order of the batch, and the decoded results.
+
+    Raises:
+        BatchMemoryError: If not even the smallest size fits.
+        InputError: If a labeller's answer is not one.
+    """
+    import torch
+
+    spec = context.spec
+    if not spec.batch_ladder:
+        return measure(batch, context)
+    rungs = (spec.batch_size, *spec.batch_ladder)
+    while True:
+        size = rungs[context.ladder.rung]
+        smaller = replace(context, spec=replace(spec, batch_size=size, batch_ladder=()))
+        try:
+            parts = [
+                measure(batch[start : start + size], smaller)
+                for start in range(0, len(batch), size)
+            ]
+            break
+        except BatchMemoryError:
+            if context.ladder.rung + 1 == len(rungs):
+                raise
+            context.ladder.rung += 1
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    records = concatenate([part.records for part in parts])
+    values = {**records.values, "batch_size": np.full(len(records), float(size))}
+    return Measured(
+        tuple(batch),
+        replace(records, values=values),
+        torch.cat([part.samples for part in parts]),
+    )
+
+
 def iterate(
     units: Iterable[Unit],
     context: Context,
@@ -270,7 +272,7 @@ def iterate(
 
     check(MIN_RESULTS)
     for batch in batches(units, context.spec.batch_size):
-        measured = measure(batch, context)
+        measured = measure_fitting(batch, context)
         num_done += len(batch)
         num_invalid += int(np.sum(~measured.records.column("valid")))
         yield measured
@@ -325,37 +327,6 @@ def finish(records: Records, context: Context) -> Records:
     """
     priors, attrs = provenance(context)
     return replace(sort(records), priors=priors, attrs=attrs)
-
-
-def planted_columns(states: Sequence[SourceState]) -> dict[str, Any]:
-    """Columns of the planted truth of some sources; ``""`` where one lacks a name.
-
-    Args:
-        states: Sources, one a row.
-
-    Returns:
-        Name -> strings, shape ``(N,)``.
-    """
-    names = sorted({name for state in states for name in state.planted})
-    return {
-        name: np.array([state.planted.get(name, "") for state in states], dtype=np.str_)
-        for name in names
-    }
-
-
-@contextmanager
-def _memory(spec: Spec) -> Iterator[None]:
-    """Say what to do when a batch does not fit."""
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise InputError(
-            "a batch does not fit into memory",
-            got=f"{spec.batch_size} rows",
-            next_step="make batch_size smaller, in a new run folder",
-        ) from error
 
 
 def _columns(feature: Feature, states: Sequence[SourceState], after: Any) -> FeatureColumns:

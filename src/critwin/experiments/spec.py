@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from critwin.errors import InputError
@@ -45,6 +46,7 @@ class Spec:
         guidance: Guidance scale; None: the model's own.
         replicates: Fresh noise and fresh reversals of a source at a level.
         batch_size: Number of rows of every batch.
+        batch_ladder: Smaller numbers of rows, falling, for batches that do not fit into memory.
         seed: Seed of all random streams.
         num_merged: Requested levels that coincide with another one.
         experiment: Name of the experiment.
@@ -60,6 +62,7 @@ class Spec:
     guidance: float | None = None
     replicates: int = 1
     batch_size: int = 16
+    batch_ladder: tuple[int, ...] = ()
     seed: int = 0
     num_merged: int = 0
     experiment: str = EXPERIMENT
@@ -71,6 +74,13 @@ class Spec:
         for name in ("replicates", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be positive", got=getattr(self, name))
+        rungs = (self.batch_size, *self.batch_ladder)
+        if min(rungs) < 1 or any(low >= high for high, low in pairwise(rungs)):
+            raise InputError(
+                "a ladder of batch sizes must fall",
+                got=", ".join(map(str, rungs)),
+                wanted="positive numbers of rows below batch_size, the largest first",
+            )
 
     def condition_of(self, source: Source) -> str | None:
         """Condition under which a source is denoised."""

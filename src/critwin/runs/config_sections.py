@@ -74,6 +74,8 @@ class RunSection(Section):
         out: The run folder.
         seed: Seed of all random streams.
         batch_size: Number of rows of every batch; part of what fixes the bits of a result.
+        batch_ladder: Smaller numbers of rows, falling, for batches that do not fit into memory;
+            the one that was used is recorded with each result.
         max_invalid: Largest share of invalid results before the run stops.
         images: Number of sources whose images are kept for the gallery.
     """
@@ -81,6 +83,7 @@ class RunSection(Section):
     out: Text = "run"
     seed: int = Field(default=0, ge=0, lt=2**63)
     batch_size: int = Field(default=16, ge=1, le=4096)
+    batch_ladder: tuple[int, ...] = Field(default=(), strict=False)
     max_invalid: float = Field(default=0.05, ge=0, le=1)
     images: int = Field(default=8, ge=0)
 

@@ -180,6 +180,7 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
         guidance=config.denoise.guidance,
         replicates=config.experiment.replicates,
         batch_size=config.run.batch_size,
+        batch_ladder=config.run.batch_ladder,
         seed=config.run.seed,
         num_merged=max(0, len(requested) - len(levels)),
         experiment=config.experiment.name,
