@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -139,3 +140,30 @@ def test_statistics_that_do_not_fit_are_refused() -> None:
     flat = PointShard(points=torch.zeros(3, 2), start=0, weights=None, one_hot=torch.zeros(3, 3))
     with pytest.raises(InputError, match="queries and points do not fit"):
         posterior_sums(queries(), flat, LEVELS)
+
+
+def test_products_at_hand_change_nothing() -> None:
+    plain = shard(0, 30)
+    known = replace(plain, gram=plain.points @ plain.points.T)
+    (whole,) = sums()
+    close(posterior_sums(queries(), known, LEVELS, dtype="float64"), whole)
+    wrong = replace(plain, gram=plain.points @ plain.points.T.roll(1, dims=1))
+    other = posterior_sums(queries(), wrong, LEVELS, dtype="float64")
+    assert np.abs(absolute(other)[0] - absolute(whole)[0]).max() > 0.1
+
+
+def test_sums_by_runs_of_equal_labels_equal_those_by_products() -> None:
+    order = np.argsort(LABELS, kind="stable")
+    place = np.argsort(order)
+    sorted_shard = PointShard(
+        points=torch.from_numpy(POINTS[order]),
+        start=0,
+        weights=torch.from_numpy(WEIGHTS[order]),
+        one_hot=torch.from_numpy(ONE_HOT[order]),
+    )
+    (whole,) = sums()  # thirty points in mixed order: more runs than are added one by one
+    moved = replace(queries(), index=torch.from_numpy(place[SOURCES]))
+    found = posterior_sums(moved, sorted_shard, LEVELS, dtype="float64")
+    for x, y in zip(absolute(found)[:4], absolute(whole)[:4], strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(order[found.nearest], whole.nearest)

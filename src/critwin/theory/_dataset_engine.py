@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from critwin.theory._dataset_pool import in_order
 from critwin.theory._dataset_queries import CHUNK, Plan, query_noise
 from critwin.theory._dataset_rows import RowAverage
 from critwin.theory.dataset_sums import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _CACHE_BYTES = 1 << 30
+_GRAM_ROWS = 1024
 _NUM_CHECKED = 8  # queries of the first and of the last block recomputed in float64
 _CHUNKS = {"cpu": 1, "cuda": 8}
 
@@ -90,9 +92,11 @@ def average(
     agreement = np.zeros(len(columns))
     checks: list[_Check] = []
     num, dim = len(plan.index), points.points.shape[1]
+    if dtype == "float32":
+        store.prepare(num)
     block = CHUNK * _CHUNKS.get(device.type, 1)
-    for a in range(0, num, block):
-        index, weight = plan.index[a : a + block], plan.weight[a : a + block]
+
+    def work(a: int) -> tuple[NDArray[np.float32], _Posterior]:
         normals = np.concatenate(
             [
                 query_noise(seed, b // CHUNK, num_noises, min(CHUNK, num - b), dim)
@@ -100,7 +104,11 @@ def average(
             ],
             axis=1,
         )
-        posterior = _posterior(store, index, normals, levels, dtype)
+        return normals, _posterior(store, plan.index[a : a + block], normals, levels, dtype)
+
+    starts = range(0, num, block)
+    for a, (normals, posterior) in zip(starts, in_order(work, starts, device), strict=True):
+        index, weight = plan.index[a : a + block], plan.weight[a : a + block]
         for k, (column, part) in enumerate(zip(columns, store.parts, strict=True)):
             own = column.codes[index]
             among[k].add(posterior.among[..., part], own, weight)
@@ -211,6 +219,17 @@ def _with_source(
     )
 
 
+def _gram(points: torch.Tensor) -> torch.Tensor:
+    """All products, each taken once."""
+    num = len(points)
+    out = torch.empty((num, num), dtype=points.dtype)
+    for a in range(0, num, _GRAM_ROWS):
+        b = min(a + _GRAM_ROWS, num)
+        out[a:b, a:] = points[a:b] @ points[a:].T
+        out[b:, a:b] = out[a:b, b:].T
+    return out
+
+
 class _Store:
     """Centred shards of the points on their device, kept if they are small enough.
 
@@ -234,6 +253,14 @@ class _Store:
         self.rank[self.order] = np.arange(len(self.order))
         is_small = 4 * points.points.size <= _CACHE_BYTES
         self._kept = [self._make(a, "float32") for a in self._starts()] if is_small else None
+
+    def prepare(self, num_queries: int) -> None:
+        """Take the products of all points with each other once, if most of them are queries."""
+        if self._kept is None or len(self._kept) > 1 or self._device.type != "cpu":
+            return
+        (shard,) = self._kept
+        if 2 * num_queries >= len(shard.points):
+            self._kept = [replace(shard, gram=_gram(shard.points))]
 
     def _starts(self) -> range:
         return range(0, len(self.points.points), self._size)

@@ -72,12 +72,15 @@ class PointShard:
         start: Position of the first of them among all points.
         weights: Weight of each, e.g. how often it is repeated, shape ``(K,)``; None: all 1.
         one_hot: Columns of label indicators, shape ``(K, G)``, 0 or 1.
+        gram: Products of these points with each other, shape ``(K, K)``, if all sources are among
+            them and these products are at hand; None: they are taken as they are needed.
     """
 
     points: Tensor
     start: int
     weights: Tensor | None
     one_hot: Tensor
+    gram: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -166,9 +169,10 @@ def posterior_sums(
     )
     for a in range(0, num, tile):
         part = slice(a, a + tile)
-        stacked = torch.cat([queries.points[None, part], queries.normals[:, part]])
+        factors = [queries.points[None, part]] if shard.gram is None else []
+        stacked = torch.cat([*factors, queries.normals[:, part]]).to(device, kind)
         peak, sums, squares, near, where = _tile_row(
-            stacked.to(device, kind), queries.index[part].to(device), shard, snr
+            stacked, num_noises, queries.index[part].to(device), shard, snr
         )
         out.peak[:, :, part] = peak.cpu().numpy()
         out.sums[:, :, part] = sums.movedim(2, 3).cpu().numpy()
@@ -179,10 +183,10 @@ def posterior_sums(
 
 
 def _tile_row(
-    stacked: Tensor, index: Tensor, shard: PointShard, snr: Array
+    stacked: Tensor, num_noises: int, index: Tensor, shard: PointShard, snr: Array
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """All points of a shard against one tile of queries, tile by tile, in float64 across tiles."""
-    num_noises, num = stacked.shape[0] - 1, stacked.shape[1]
+    num = stacked.shape[1]
     device, kind = stacked.device, stacked.dtype
     size = (len(snr), num_noises, num)
     peak = torch.full(size, _NOTHING, dtype=torch.float64, device=device)
@@ -203,8 +207,12 @@ def _tile_row(
         weights = None if shard.weights is None else shard.weights[b : b + step].to(kind)
         runs = _runs(shard.one_hot[b : b + step])
         starts = np.cumsum([0, *runs[:-1]]).tolist() if runs is not None else []
-        product = (flat @ points.T).reshape(num_noises + 1, num, len(points))
-        closeness = product[0].sub_(0.5 * (points**2).sum(dim=1))
+        product = (flat @ points.T).reshape(-1, num, len(points))
+        if shard.gram is None:
+            closeness = product[0].sub_(0.5 * (points**2).sum(dim=1))
+        else:
+            known = shard.gram[index - shard.start, b : b + step]
+            closeness = known.sub_(0.5 * (points**2).sum(dim=1))
         own = index - (shard.start + b)
         has_own = (own >= 0) & (own < len(points))
         closeness[rows[has_own], own[has_own]] = -torch.inf
@@ -217,7 +225,7 @@ def _tile_row(
             for level, ratio in enumerate(snr.tolist()):
                 # sqrt(snr) (B + sqrt(snr) A), less its peak; 2^floor is next to nothing
                 scale = ratio**0.5
-                torch.add(product[r + 1], closeness, alpha=scale, out=work)
+                torch.add(product[r - num_noises], closeness, alpha=scale, out=work)
                 top = work.amax(dim=1).clamp_(min=_NOTHING / max(scale, 1.0)).mul_(scale)
                 torch.add(top[:, None] * -_LOG2_E, work, alpha=scale * _LOG2_E, out=work)
                 work.clamp_(min=floor).exp2_()
