@@ -90,7 +90,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("levels.from", float("inf"), r"levels\.from: not valid: got inf; wanted a finite number"),
     ("denoise.steps", 0, r"denoise\.steps: out of range"),
     ("denoise.guidance", "strong", r"denoise\.guidance: not valid: got strong; wanted a number"),
-    ("experiment.name", "clone", r"experiment\.name: .*got clone; wanted forward_reverse"),
+    ("experiment.name", "fly", r"experiment\.name: .*got fly; wanted one of forward_reverse"),
     ("experiment.replicates", 0, r"experiment\.replicates: out of range"),
     ("lvels", {}, r"lvels: unknown key: .*did you mean 'levels'\?"),
     ("a\x1b[2J", 1, r"a\[2J: unknown key"),
@@ -115,7 +115,7 @@ def test_several_problems_are_one_line_that_names_them() -> None:
     assert line.startswith("run.sed: unknown key: ")  # a misspelt key comes first
     assert line.endswith("did you mean 'seed'?; and 2 more: run.seed, sources.count")
     assert "\n" not in line
-    with pytest.raises(ConfigError, match=r"\Amodel: missing: .*; and 2 more: levels, feature\Z"):
+    with pytest.raises(ConfigError, match=r"\Amodel: missing: .*; and 1 more: feature\Z"):
         parse_config({})
 
 
