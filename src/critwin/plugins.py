@@ -88,7 +88,7 @@ def entry_point(group: str, kind: str, name: str, known: Sequence[str]) -> Calla
 
     Args:
         group: Entry-point group.
-        kind: ``"model"`` or ``"feature"``, for the messages.
+        kind: ``"model"``, ``"feature"`` or ``"comparison"``, for the messages.
         name: The name.
         known: All names that could have been meant.
 
@@ -105,7 +105,9 @@ def entry_point(group: str, kind: str, name: str, known: Sequence[str]) -> Calla
             f"unknown {kind}",
             got=name,
             wanted=f"one of {', '.join(known)}",
-            next_step=f"did you mean {close[0]!r}?" if close else f"see: critwin {kind}s",
+            next_step=f"did you mean {close[0]!r}?"
+            if close
+            else f"see: critwin {'models' if kind == 'model' else 'features'}",
         )
     if len(points) > 1:
         raise InputError(
@@ -142,7 +144,7 @@ def check_options(
     """Refuse options that a factory does not take, and missing ones that it needs.
 
     Args:
-        kind: ``"model"`` or ``"feature"``, for the messages.
+        kind: ``"model"``, ``"feature"`` or ``"comparison"``, for the messages.
         name: Name of the model or feature.
         factory: What takes the options.
         options: The options.

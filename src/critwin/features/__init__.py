@@ -20,7 +20,9 @@ from critwin.features.base import (
 from critwin.features.calibration import Calibration, calibrate, read_calibration
 from critwin.features.clusters import ClusterFeature, fit_clusters, load_clusters
 from critwin.features.colour import BrightnessFeature, HueFeature
+from critwin.features.comparison_registry import list_comparisons, load_comparison
 from critwin.features.correction import CorrectedTransitions, correct_labels
+from critwin.features.distance import PixelComparison
 from critwin.features.embedding import EmbeddingComparison
 from critwin.features.fingerprints import fingerprint_of
 from critwin.features.function import FunctionComparison, FunctionFeature
@@ -52,6 +54,7 @@ __all__ = [
     "HueFeature",
     "ImageClassifierFeature",
     "InkFeature",
+    "PixelComparison",
     "PretrainedEncoder",
     "Reading",
     "ZeroShotFeature",
@@ -64,9 +67,11 @@ __all__ = [
     "fingerprint_of",
     "fit_clusters",
     "labelled_images",
+    "list_comparisons",
     "list_features",
     "load_classifier",
     "load_clusters",
+    "load_comparison",
     "load_encoder",
     "load_feature",
     "load_image_classifier",

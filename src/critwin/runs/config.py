@@ -20,6 +20,7 @@ from critwin.runs.config_problems import MEANING, Located, conclude, problem_of
 from critwin.runs.config_sections import (
     MOST_SEARCHED,
     ArmSection,
+    ComparisonSection,
     DenoiseSection,
     ExperimentSection,
     FeatureSection,
@@ -34,6 +35,7 @@ from critwin.runs.config_sections import (
 )
 
 __all__ = [
+    "ComparisonSection",
     "DenoiseSection",
     "ExperimentFile",
     "ExperimentSection",
@@ -63,6 +65,7 @@ class ExperimentFile(Section):
         experiment: Section ``[experiment]``.
         search: Section ``[search]``; levels are then a range.
         feature: Sections ``[[feature]]``.
+        comparison: Sections ``[[comparison]]``: numbers read off source and result together.
     """
 
     run: RunSection = RunSection()
@@ -73,6 +76,7 @@ class ExperimentFile(Section):
     experiment: ExperimentSection = ExperimentSection()
     search: SearchSection | None = None
     feature: tuple[FeatureSection, ...] = Field(strict=False)
+    comparison: tuple[ComparisonSection, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +93,7 @@ class ExperimentFile(Section):
         levels = self.levels
         if levels is None:
             if self.experiment.name != "intervene":
-                raise Located("levels", f"missing; wanted {MEANING['levels']}")
+                raise Located("levels", "missing", wanted=MEANING["levels"])
             return self
         if self.experiment.name == "intervene":
             raise Located(
@@ -97,7 +101,7 @@ class ExperimentFile(Section):
             )
         if self.search is None:
             if levels.values is None and levels.count is None:
-                raise Located("levels.count", "missing; wanted values, or from, to and count")
+                raise Located("levels.count", "missing", wanted="values, or from, to and count")
             return self
         for key, value in (("values", levels.values), ("count", levels.count)):
             if value is not None:
@@ -108,7 +112,7 @@ class ExperimentFile(Section):
                     next_step="leave it out, or the section [search]",
                 )
         if "count" not in self.sources.model_fields_set:
-            raise Located("sources.count", "missing; wanted how many sources a search may use")
+            raise Located("sources.count", "missing", wanted="how many sources a search may use")
         if self.experiment.replicates != 1:
             raise Located(
                 "experiment.replicates",
@@ -131,7 +135,8 @@ class ExperimentFile(Section):
         if name == "prompt_switch" and asked == "same":
             raise Located(
                 "denoise.condition",
-                "missing; wanted the condition that a generation changes to",
+                "missing",
+                wanted="the condition that a generation changes to",
                 next_step='add condition = "…" under [denoise]',
             )
         if name in ("clone", "preview", "intervene") and asked != "same":
@@ -151,7 +156,10 @@ class ExperimentFile(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values under the names that the file uses, defaults filled in."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        plain = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if not self.comparison:
+            del plain["comparison"]
+        return plain
 
 
 def load_config(path: str | Path) -> ExperimentFile:

@@ -116,6 +116,10 @@ class FeatureSection(_Options):
     """``[[feature]]``: its name, and the feature's own options."""
 
 
+class ComparisonSection(_Options):
+    """``[[comparison]]``: its name, and the comparison's own options."""
+
+
 class SourcesSection(Section):
     """``[sources]``: the clean samples to start from.
 

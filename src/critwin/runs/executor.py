@@ -7,10 +7,9 @@ and stops between two. What is in the ledger is never computed again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +30,21 @@ from critwin.experiments.sources import Source, SourceState
 from critwin.experiments.spec import Spec, plan
 from critwin.experiments.trajectories import Waypoints
 from critwin.experiments.units import Unit
-from critwin.runs.config import ExperimentFile, digest_of, frozen_part
+from critwin.runs.config import ExperimentFile
 from critwin.runs.files import MANIFEST_NAME, remove_unused
 from critwin.runs.folder import make_folder, seal, write_info
 from critwin.runs.images import Images
 from critwin.runs.ledger import Ledger
 from critwin.runs.lock import locked, refuse_if_locked
 from critwin.runs.prepare import Prepared, going_on_with, identity, prepare, spec_of, use_threads
-from critwin.runs.resume import check_identity, occupied_by
+from critwin.runs.resume import check_identity, check_source, next_info, occupied_by
 from critwin.runs.searching import search_of, search_summary
 from critwin.runs.signals import DroppedBatch, Stop, stop_on_signals
 
 if TYPE_CHECKING:
     from critwin.features.base import Comparison, Feature
     from critwin.models.base import Model
+    from critwin.runs.shards import Shard
 
 __all__ = ["RunOutcome", "run_experiment"]
 
@@ -85,7 +85,8 @@ def run_experiment(
     out: str | Path | None = None,
     model: Model | None = None,
     features: Sequence[Feature] | None = None,
-    comparisons: Sequence[Comparison] = (),
+    comparisons: Sequence[Comparison] | None = None,
+    shard: Shard | None = None,
     limit: int | None = None,
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -98,7 +99,8 @@ def run_experiment(
         out: The run folder; that of the file unless given.
         model: A model to use instead of loading the named one.
         features: Features to use instead of loading the named ones.
-        comparisons: Comparisons of source and result; not part of the experiment file.
+        comparisons: Comparisons to use instead of loading the named ones.
+        shard: The part of the run to measure, in a folder of its own; all of it unless given.
         limit: Largest number of units to measure now.
         threads: Number of threads of torch; those of the folder, else torch's own, unless given.
         progress: Called after each batch.
@@ -117,6 +119,7 @@ def run_experiment(
     tell = say or (lambda line: None)
     folder = Path(config.run.out if out is None else out)
     parts: dict[str, Any] = {"model": model, "features": features, "comparisons": comparisons}
+    parts["shard"] = shard
     info, grown = going_on_with(folder, config, **parts)
     refuse_if_locked(folder)
     if info is not None and threads is None:
@@ -138,7 +141,7 @@ def run_experiment(
                         next_step="run the same command again to go on with it",
                     )
                 try:
-                    info = _info(info, prepared, now, grown)
+                    info = next_info(info, prepared.config, now, grown)
                     write_info(folder, info)
                     outcome = session.run(warnings)
                 except BaseException:
@@ -291,7 +294,7 @@ class _Session:
         shape = tuple(self._prepared.model.sample_shape)
         for row in ledger.sources():
             if row["name"] in planned:
-                _check_condition(row, planned[row["name"]])
+                check_source(row, planned[row["name"]])
                 clean = torch.from_numpy(row["clean"].astype(np.float32)).reshape(shape)
                 states[row["name"]] = SourceState(
                     source=planned[row["name"]],
@@ -367,33 +370,3 @@ class _Session:
             if stop.is_asked():
                 return
             begun = time.monotonic()
-
-
-def _info(
-    old: dict[str, Any] | None, prepared: Prepared, now: dict[str, Any], grown: Sequence[str]
-) -> dict[str, Any]:
-    """What ``run.json`` says from now on."""
-    config = prepared.config.as_dict()
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    first = {"schema": 1, "created": moment, **now, "history": []} if old is None else dict(old)
-    history = list(first.get("history", []))
-    if grown:
-        history.append({"when": moment, "grown": list(grown)})
-    del config["run"]["out"]
-    return {
-        **first,
-        "history": history,
-        "config": config,
-        "config_digest": digest_of(frozen_part(config)),
-    }
-
-
-def _check_condition(row: Mapping[str, Any], source: Source) -> None:
-    """Refuse to go on with a source that has another condition than its rows."""
-    if row["condition"] != source.condition:
-        raise RunFolderError(
-            f"source {source.name!r} has another caption than when it was measured",
-            got=source.condition or "none",
-            wanted=row["condition"] or "none",
-            next_step="restore the folder's metadata, or choose another `out`",
-        )

@@ -14,10 +14,12 @@ from critwin.experiments.interventions import resolve_arms
 from critwin.experiments.sources import dataset_of, plan_dataset, plan_generated, plan_images
 from critwin.experiments.spec import Spec, check_condition, check_features, choose_reversal
 from critwin.experiments.units import Level, resolve_levels
+from critwin.features.comparison_registry import check_comparisons, load_comparison
 from critwin.models.base import trajectories_of
-from critwin.runs.config import ExperimentFile
+from critwin.runs.config import ComparisonSection, ExperimentFile
 from critwin.runs.folder import environment
 from critwin.runs.resume import check_config, occupied_by, requested_levels
+from critwin.runs.shards import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -38,12 +40,14 @@ class Prepared:
         model: The model.
         features: The features.
         comparisons: Comparisons of source and result.
+        shard: The part of the run that is measured; None: all of it.
     """
 
     config: ExperimentFile
     model: Model
     features: tuple[Feature, ...]
     comparisons: tuple[Comparison, ...] = field(default=())
+    shard: Shard | None = None
 
 
 def prepare(
@@ -51,15 +55,17 @@ def prepare(
     *,
     model: Model | None = None,
     features: Sequence[Feature] | None = None,
-    comparisons: Sequence[Comparison] = (),
+    comparisons: Sequence[Comparison] | None = None,
+    shard: Shard | None = None,
 ) -> Prepared:
-    """Load the model and the features of an experiment file and check what it asks of them.
+    """Load what an experiment file names and check what it asks of it.
 
     Args:
         config: The experiment file.
         model: A model to use instead of loading the named one.
         features: Features to use instead of loading the named ones.
-        comparisons: Comparisons of source and result.
+        comparisons: Comparisons to use instead of loading the named ones.
+        shard: The part of the run to measure; all of it unless given.
 
     Returns:
         The loaded parts.
@@ -67,6 +73,12 @@ def prepare(
     Raises:
         InputError: If a name, an option, a condition or a level cannot be used.
     """
+    if shard is not None and config.search is not None:
+        raise InputError(
+            "a search has no shards",
+            got=f"shard {shard} of a file with [search]",
+            next_step="leave --shard out: a search asks by what it has found",
+        )
     with _located("model"):
         if model is None:
             from critwin.models.registry import load_model
@@ -87,11 +99,24 @@ def prepare(
                 loaded.append(load_feature(section.name, model=model, **section.options))
     with _located("feature"):
         check_features(loaded if features is None else features)
+    if comparisons is None:
+        comparisons = [
+            _comparison(index, section, model) for index, section in enumerate(config.comparison)
+        ]
+    with _located("comparison"):
+        check_comparisons(comparisons)
     prepared = Prepared(
-        config, model, tuple(loaded if features is None else features), tuple(comparisons)
+        config, model, tuple(loaded if features is None else features), tuple(comparisons), shard
     )
     spec_of(prepared)
     return prepared
+
+
+def _comparison(index: int, section: ComparisonSection, model: Model) -> Comparison:
+    with _located(f"comparison.{index}"):
+        if "model" in section.options:
+            raise InputError(f"unknown option of comparison {section.name!r}", got="model")
+        return load_comparison(section.name, model=model, **section.options)
 
 
 def going_on_with(
@@ -156,6 +181,8 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
             if config.denoise.condition == "same":
                 for caption in {source.condition for source in sources}:
                     check_condition(model, caption)
+    if prepared.shard is not None:
+        sources = prepared.shard.own(sources)
     with _located("levels"):
         requested = requested_levels(config.levels)
         if config.levels is None:
@@ -254,6 +281,7 @@ def identity(prepared: Prepared, num_threads: int) -> dict[str, Any]:
         "reversal": choose_reversal(prepared.model, prepared.config.denoise.reversal),
         "canary": canary(),
         "num_threads": num_threads,
+        **({} if prepared.shard is None else {"shard": prepared.shard.as_list()}),
         "comparisons": [
             {"name": c.name, "fingerprint": str(c.fingerprint)} for c in prepared.comparisons
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,13 @@ from critwin.errors import RunFolderError
 from critwin.experiments.search_levels import candidate_levels
 from critwin.experiments.units import same_level
 from critwin.levels import from_logsnr, grid, ou_time, to_logsnr
-from critwin.runs.config import ExperimentFile, LevelsSection, frozen_part, parse_config
+from critwin.runs.config import (
+    ExperimentFile,
+    LevelsSection,
+    digest_of,
+    frozen_part,
+    parse_config,
+)
 from critwin.runs.files import MANIFEST_NAME
 from critwin.runs.folder import RUN_NAME, read_info
 from critwin.runs.ledger import LEDGER_NAME
@@ -21,7 +28,16 @@ from critwin.runs.lock import LOCK_NAME
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["check_config", "check_identity", "occupied_by", "requested_levels"]
+    from critwin.experiments.sources import Source
+
+__all__ = [
+    "check_config",
+    "check_identity",
+    "check_source",
+    "next_info",
+    "occupied_by",
+    "requested_levels",
+]
 
 _OURS = {RUN_NAME, LOCK_NAME, LEDGER_NAME, MANIFEST_NAME, "experiment.toml"}
 
@@ -146,6 +162,8 @@ def check_identity(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         RunFolderError: If the model, a feature, the random streams or the threads differ.
     """
     changed = []
+    if old.get("shard") != now.get("shard"):
+        changed.append(f"shard: {_shard(old)} -> {_shard(now)}")
     for name, what in (("model", "model"), ("canary", "random streams of torch")):
         if old[name] != now[name]:
             changed.append(f"{what}: {_text(old[name])} -> {_text(now[name])}")
@@ -169,6 +187,61 @@ def check_identity(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if old["platform"] != now["platform"]:
         warnings.append(f"going on on another platform: {old['platform']} -> {now['platform']}")
     return warnings
+
+
+def check_source(row: Mapping[str, Any], source: Source) -> None:
+    """Refuse to go on with a source that has another condition than its rows.
+
+    Args:
+        row: The source in the ledger.
+        source: The same source in the plan.
+
+    Raises:
+        RunFolderError: If its condition differs.
+    """
+    if row["condition"] != source.condition:
+        raise RunFolderError(
+            f"source {source.name!r} has another caption than when it was measured",
+            got=source.condition or "none",
+            wanted=row["condition"] or "none",
+            next_step="restore the folder's metadata, or choose another `out`",
+        )
+
+
+def next_info(
+    old: Mapping[str, Any] | None,
+    config: ExperimentFile,
+    now: Mapping[str, Any],
+    grown: Sequence[str],
+) -> dict[str, Any]:
+    """What ``run.json`` says from now on.
+
+    Args:
+        old: What it says; None: there is none yet.
+        config: The experiment file.
+        now: What the run is measured with.
+        grown: What the experiment file adds, one line each.
+
+    Returns:
+        Plain values.
+    """
+    plain = config.as_dict()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    first = {"schema": 1, "created": moment, **now, "history": []} if old is None else dict(old)
+    history = list(first.get("history", []))
+    if grown:
+        history.append({"when": moment, "grown": list(grown)})
+    del plain["run"]["out"]
+    return {
+        **first,
+        "history": history,
+        "config": plain,
+        "config_digest": digest_of(frozen_part(plain)),
+    }
+
+
+def _shard(info: Mapping[str, Any]) -> str:
+    return "the whole run" if info.get("shard") is None else "{}/{}".format(*info["shard"])
 
 
 def _is_ours(name: str) -> bool:
