@@ -89,7 +89,7 @@ def section(audit: PrivacyAudit, *, rerun: str = "") -> Section:
         "the same kind, and does it give any of them back?",
         answer=_answer(audit),
         details=tuple(_details(audit)),
-        figures=(_figure(audit),),
+        figures=(_figure(audit), *_thumbnails(audit)),
         tables=tuple(tables),
         limits=LIMITS,
         rerun=rerun,
@@ -227,6 +227,23 @@ def _figure(audit: PrivacyAudit) -> Figure:
         spans=spans,
         note="1/2 is guessing. Limits hold for all levels of a curve together. These curves use "
         "all pictures; the reported area uses pictures that the choice of a level has not seen.",
+    )
+
+
+def _thumbnails(audit: PrivacyAudit) -> tuple[Figure, ...]:
+    if not audit.images:
+        return ()
+    found = audit.memorised is not None and audit.memorised.num_found > 0
+    return (
+        Figure(
+            kind="thumbnails",
+            title="Images that return to one training image"
+            if found
+            else "Images that return farthest; none is found to be memorised",
+            images=audit.images,
+            note="Left: the image. Right: the training image that it returns to or, if that is "
+            "the image itself, the training image most like it.",
+        ),
     )
 
 

@@ -157,7 +157,7 @@ def ask(
         if progress is not None:
             progress(done, num)
     ones = np.ones(len(levels))
-    price = {"loss": ones, "pia": ones, "secmi": at + 2.0}
+    price: dict[str, Array] = {"loss": ones, "pia": ones, "secmi": at.astype(np.float64) + 2.0}
     return {
         name: Scores(
             kind=name,

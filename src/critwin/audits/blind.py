@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from critwin.audits._scores import Scores
-from critwin.audits.membership import Attack, cross_fitted
+from critwin.audits.membership import LEARNT, Attack, cross_fitted
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -25,6 +25,7 @@ __all__ = ["blind_attacks", "pixel_statistics"]
 _GRID = 6
 _NEIGHBOURS = 32  # side of the images that neighbours are sought among
 _CHUNK = 512
+_MOST = 128  # coordinates of a point
 
 
 def pixel_statistics(images: ArrayLike) -> Array:
@@ -34,11 +35,16 @@ def pixel_statistics(images: ArrayLike) -> Array:
         images: Shape ``(N, C, H, W)``, or points, shape ``(N, D)``.
 
     Returns:
-        Shape ``(N, F)``; of points, the points and their squared length.
+        Shape ``(N, F)``; of points, the points (means of neighbouring coordinates if there are
+        many) and their squared length.
     """
     array = np.asarray(images, dtype=np.float64)
     if array.ndim == 2:
-        return np.concatenate([array, np.sum(array**2, axis=1, keepdims=True)], axis=1)
+        square = np.sum(array**2, axis=1, keepdims=True)
+        if array.shape[1] > _MOST:
+            cuts = np.linspace(0, array.shape[1], _MOST + 1).astype(int)
+            array = np.add.reduceat(array, cuts[:-1], axis=1) / np.diff(cuts)
+        return np.concatenate([array, square], axis=1)
     num = len(array)
     small = pooled(array, _GRID).reshape(num, -1)
     spread = array.std(axis=(2, 3))
@@ -83,6 +89,7 @@ def blind_attacks(
             is_member,
             halves,
             confidence=1.0 - (1.0 - confidence) / len(tables),
+            inflation=LEARNT,
         )
         for kind, column in tables.items()
     ]

@@ -76,6 +76,7 @@ class PrivacyAudit:
         memorised: Images that return to a training image, if they were looked for.
         evaluations: Network evaluations that this audit made.
         reasons: What is missing -> why.
+        images: Memorised images beside their neighbours: a caption and PNG files in base64.
     """
 
     num_members: int
@@ -93,6 +94,7 @@ class PrivacyAudit:
     memorised: Memorised | None
     evaluations: float
     reasons: Mapping[str, str]
+    images: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def is_biased(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from critwin.audits._scores import Scores
-from critwin.audits.membership import attack_of, standard
+from critwin.audits.membership import LEARNT, attack_of, standard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +81,7 @@ def likelihood_ratio(
         halves,
         cost,
         confidence,
+        LEARNT,
     )
 
 

@@ -5,6 +5,16 @@ learnt on one half and applied to the other, and then the other way round, so th
 a score that its own label had no part in. Areas compare images of the same half only: under the
 null hypothesis, labels exchangeable, their expectation is exactly .5.
 
+The two halves err together, though: if by chance one level is the best of both, each half reports
+its own best one. With L independent levels and no membership the correlation of the two reported
+areas is
+
+    ``rho = m_L^2 / (L - 1)``,    (1)
+
+``m_L`` the mean of the largest of L normal deviates (.36 at most, at L = 3): standard errors are
+multiplied by ``sqrt(1 + rho)``. Where a direction is learnt (a ratio, a classifier) both halves
+report the same scalar product: the factor is ``sqrt 2``, as it is for a choice among attacks.
+
 Source: Carlini et al. (2022), *Membership inference attacks from first principles*, secs. III and
 VI (offline attack); Dubiński et al. (2025), *CDI: copyrighted data identification in diffusion
 models*, for the test of a whole set.
@@ -46,6 +56,9 @@ __all__ = [
 
 RATES = (0.01, 0.001)
 """False-positive rates that are reported."""
+
+LEARNT = float(np.sqrt(2.0))
+"""Factor of the standard error where each half learns a direction from the other."""
 
 _MANY = 4000  # images from which on the mean of a permutation is normal
 
@@ -165,6 +178,7 @@ def cross_fitted(
     *,
     replicates: int | None = None,
     confidence: float = 0.95,
+    inflation: float | None = None,
 ) -> Attack:
     """The attack at its best level, chosen on one half and reported on the other, both ways.
 
@@ -174,6 +188,7 @@ def cross_fitted(
         halves: From :func:`halves_of`.
         replicates: Use only the first so many.
         confidence: Of the intervals.
+        inflation: Factor of the standard error; that of a choice among the levels unless given.
 
     Returns:
         The attack.
@@ -196,6 +211,7 @@ def cross_fitted(
         halves,
         float(np.mean(cost)),
         confidence,
+        inflation_of(len(scores.logsnr)) if inflation is None else inflation,
     )
 
 
@@ -239,6 +255,7 @@ def strongest(
         halves,
         float(np.mean([attacks[best].evaluations for best in picked])),
         confidence,
+        LEARNT,
     )
 
 
@@ -297,6 +314,16 @@ def set_test(
     )
 
 
+def inflation_of(num_levels: int) -> float:
+    """Factor of the standard error where each half chooses a level for the other, eq. (1)."""
+    if num_levels < 2:
+        return 1.0
+    x = np.linspace(-9.0, 9.0, 3601)
+    density = num_levels * stats.norm.pdf(x) * stats.norm.cdf(x) ** (num_levels - 1)
+    largest = float(np.trapezoid(x * density, x))
+    return float(np.sqrt(1.0 + largest**2 / (num_levels - 1)))
+
+
 def attack_of(
     kind: str,
     levels: tuple[int, int],
@@ -306,6 +333,7 @@ def attack_of(
     halves: NDArray[np.int64],
     evaluations: float,
     confidence: float,
+    inflation: float,
 ) -> Attack:
     """An attack from its cross-fitted scores."""
     return Attack(
@@ -313,7 +341,7 @@ def attack_of(
         levels=levels,
         logsnr=logsnr,
         scores=scores,
-        area=area(scores, is_member, strata=halves, confidence=confidence),
+        area=area(scores, is_member, strata=halves, confidence=confidence, inflation=inflation),
         points=tuple(tpr_at_fpr(scores, is_member, rate, confidence=confidence) for rate in RATES),
         evaluations=evaluations,
     )

@@ -119,7 +119,8 @@ class Neighbours:
         Returns:
             The image, as it was given.
         """
-        return self._flat[index].reshape(self._shape)
+        image: NDArray[np.float32] = self._flat[index].reshape(self._shape)
+        return image
 
     def _rows(self, side: Any) -> NDArray[np.float32]:
         array = side.detach().cpu().numpy() if hasattr(side, "detach") else np.asarray(side)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from critwin.audits.membership import Attack, attack_of, standard
+from critwin.audits.membership import Attack, attack_of, inflation_of, standard
 from critwin.audits.roc import area
 from critwin.errors import InputError
 
@@ -91,7 +91,8 @@ def place(
         if len(new):
             table[new, level] = measure(new, level)
             asked[new, level] = True
-        return table[rows, level]
+        seen: Array = table[rows, level]
+        return seen
 
     chosen = []
     for half in (0, 1):
@@ -129,6 +130,7 @@ def place(
             halves,
             float(price[chosen].mean()),
             confidence,
+            inflation_of(len(levels)),
         ),
         evaluations=float((asked.sum(axis=0) * price).sum()),
         uniform=float(len(is_member) * price.sum()),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["audit_run"]
 
 _CHUNK = 128
+_SHOWN = 12  # thumbnails
 _MAX_BYTES = 2**30
 _GROUP = "multiplicity"
 
@@ -120,10 +122,11 @@ def audit_run(
             wanted="one of " + ", ".join(records.planted),
         )
     memorised, reasons = _memorised(records, sources)
+    pixels = _shaped(own, sources.clean, engine)
     audit = conclude(
         scores,
         sources.is_member,
-        pixels=sources.clean,
+        pixels=pixels,
         groups=groups if any(groups) else None,
         collapse=_collapse(own, sources, groups if any(groups) else None),
         nearest=overlap.nearest,
@@ -133,6 +136,7 @@ def audit_run(
         confidence=confidence,
         reasons=reasons,
     )
+    audit = replace(audit, images=_thumbnails(audit, sources, pixels))
     if keep:
         save(
             audit.section(rerun=rerun),
@@ -330,12 +334,57 @@ def _memorised(records: Records, sources: _Sources) -> tuple[Any, dict[str, str]
         return None, {"memorised": str(error)}
 
 
+def _shaped(run: Run, clean: Any, model: Model | None) -> Any:
+    """Clean samples in their shape, if it is known from the model or from a kept image."""
+    shape = None if model is None else tuple(model.sample_shape)
+    if shape is None:
+        from PIL import Image
+
+        for kept in run.images():
+            if kept.logsnr is None:
+                with Image.open(kept.path) as image:
+                    shape = (len(image.getbands()), image.size[1], image.size[0])
+                break
+    if shape is None or int(np.prod(shape)) != clean.shape[1]:
+        return clean
+    return clean.reshape(len(clean), *shape)
+
+
+def _thumbnails(
+    audit: PrivacyAudit, sources: _Sources, pixels: Any
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The candidates that return farthest, each beside its neighbour."""
+    found = audit.memorised
+    if found is None or pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        return ()
+    from critwin.runs.files import png
+
+    shown = pixels if pixels.min() >= 0.0 else pixels / 2.0 + 0.5
+    flat = pixels.reshape(len(pixels), -1)
+    where = {name: row for row, name in enumerate(sources.names)}
+    by_item = {int(n[1:]): row for n, row in where.items() if n[1:].isdigit()}
+    out = []
+    for one in found.candidates[: min(max(found.num_found, 3), _SHOWN)]:
+        row, other = where[one.name], by_item.get(one.home)
+        if other is None or other == row:
+            gap = np.square(flat - flat[row]).sum(axis=1)
+            gap[row] = np.inf
+            gap[~sources.is_member] = np.inf
+            other = int(np.argmin(gap))
+        until = "not at all" if one.t_return is None else f"up to t = {one.t_return:.2f}"
+        name = sources.planted[row].get("file") or one.name
+        files = [b64encode(png(shown[i])).decode("ascii") for i in (row, other)]
+        out.append((f"{name}: returns {until}, q = {one.q_value:.2g}", tuple(files)))
+    return tuple(out)
+
+
 def _collapse(run: Run, sources: _Sources, groups: Sequence[str] | None) -> dict[str, Any]:
     """Predicted from the training data if they are known, else from the members."""
     from critwin.models.training import training_data
 
     rows = np.flatnonzero(sources.is_member)
-    points, weights = sources.clean[rows], None
+    points: Any = sources.clean[rows]
+    weights: Array | None = None
     source = "the members of this run"
     own = None if groups is None else [groups[row] for row in rows.tolist()]
     section = run.config.model

@@ -47,6 +47,7 @@ class Area:
         confidence: Of the interval.
         num_members: Members (clusters of them).
         num_nonmembers: Non-members.
+        inflation: Factor by which errors exceed those of independent images.
         influence: Influence of every row, shape ``(N,)``; sums to 0 over each class and stratum.
         reason: Why there is no value.
     """
@@ -59,6 +60,7 @@ class Area:
     confidence: float = 0.95
     num_members: int = 0
     num_nonmembers: int = 0
+    inflation: float = 1.0
     influence: Array | None = None
     reason: str | None = None
 
@@ -82,6 +84,7 @@ def area(
     strata: ArrayLike | None = None,
     clusters: ArrayLike | None = None,
     confidence: float = 0.95,
+    inflation: float = 1.0,
 ) -> Area:
     """Area under the ROC curve with a DeLong interval on the logit scale.
 
@@ -92,6 +95,8 @@ def area(
         clusters: Rows of one cluster are not independent, shape ``(N,)``; each row is its own
             unless given. A cluster has one class.
         confidence: Of the interval.
+        inflation: Factor by which errors exceed those of independent images: scores of two halves
+            that were learnt from each other err together.
 
     Returns:
         The area. Exchanging the classes gives 1 minus it, exactly. Where no pair is in disorder
@@ -130,6 +135,7 @@ def area(
         confidence=confidence,
         num_members=counts[0],
         num_nonmembers=counts[1],
+        inflation=inflation,
     )
     if not pairs:
         return replace(base, reason="no members or no non-members to compare")
@@ -137,8 +143,8 @@ def area(
     value = small if twice <= pairs else 1.0 - small
     influence = np.zeros(len(score))
     variance, squares, smallest = 0.0, 0.0, np.inf
-    for rows, placed, num_pairs in parts:
-        share = num_pairs / pairs
+    for rows, placed, own_pairs in parts:
+        share = own_pairs / pairs
         for side in (True, False):
             own = rows[member[rows] == side]
             mine = placed[member[rows] == side]
@@ -154,8 +160,8 @@ def area(
     base = replace(base, value=value, influence=influence, degrees=degrees)
     if smallest < 2:
         return replace(base, reason="a class has one image: no interval")
-    low, high = _limits(value, variance, degrees, (counts[0], counts[1]), confidence)
-    return replace(base, low=low, high=high, stderr=float(np.sqrt(variance)))
+    low, high = _limits(value, variance, degrees, (counts[0], counts[1]), confidence, inflation)
+    return replace(base, low=low, high=high, stderr=inflation * float(np.sqrt(variance)))
 
 
 def area_difference(first: Area, second: Area) -> Estimate:
@@ -179,7 +185,8 @@ def area_difference(first: Area, second: Area) -> Estimate:
         raise InputError("the areas are not of the same images")
     variance = float(np.sum((second.influence - first.influence) ** 2))
     degrees = min(first.degrees, second.degrees)
-    half = float(_quantile(first.confidence, degrees) * np.sqrt(variance))
+    inflation = max(first.inflation, second.inflation)
+    half = inflation * float(_quantile(first.confidence, degrees) * np.sqrt(variance))
     gap = second.value - first.value
     return Estimate(value=gap, low=gap - half, high=gap + half, confidence=first.confidence)
 
@@ -216,7 +223,8 @@ def simultaneous(areas: list[Area], *, draws: int = 20_000, seed: int = 0) -> li
             out.append(one)
             continue
         counts = (one.num_members, one.num_nonmembers)
-        low, high = _limits(one.value, one.stderr**2, one.degrees, counts, level)
+        variance = (one.stderr / one.inflation) ** 2
+        low, high = _limits(one.value, variance, one.degrees, counts, level, one.inflation)
         out.append(replace(one, low=low, high=high))
     return out
 
@@ -258,6 +266,7 @@ def _limits(
     degrees: float,
     counts: tuple[int, int],
     confidence: float,
+    inflation: float = 1.0,
 ) -> tuple[float, float]:
     """The wider of the logit-DeLong and of the score interval on either side.
 
@@ -265,7 +274,8 @@ def _limits(
     the score interval asks which areas could have given this one, with their own variance.
     """
     tail = (1.0 - confidence) / 2.0
-    edge = float(tail ** (1.0 / min(counts)))  # disjoint pairs that all agree
+    # disjoint pairs that all agree; halves that err together count once
+    edge = float(tail ** (inflation**2 / min(counts)))
     if value == 1.0:
         return edge, 1.0
     if value == 0.0:
@@ -273,18 +283,19 @@ def _limits(
     if variance <= 0.0:  # all scores agree: what was not seen is at most so frequent
         unseen = sum(1.0 - tail ** (1.0 / count) for count in counts) / 2.0
         return max(value - unseen, 0.0), min(value + unseen, 1.0)
-    half = _quantile(confidence, degrees) * np.sqrt(variance) / (value * (1.0 - value))
+    half = inflation * _quantile(confidence, degrees) * np.sqrt(variance)
+    half /= value * (1.0 - value)
     middle = logit(value)
     low, high = float(expit(middle - half)), float(expit(middle + half))
     if value > 0.5:
-        return min(low, _score_limit(value, counts, tail)), high
-    return low, max(high, 1.0 - _score_limit(1.0 - value, counts[::-1], tail))
+        return min(low, _score_limit(value, counts, tail, inflation)), high
+    return low, max(high, 1.0 - _score_limit(1.0 - value, counts[::-1], tail, inflation))
 
 
-def _score_limit(value: float, counts: tuple[int, int], tail: float) -> float:
+def _score_limit(value: float, counts: tuple[int, int], tail: float, inflation: float) -> float:
     """Smallest A in (0.5, value] with ``value - A <= z sd(A)``, sd of two Gaussians."""
     num_in, num_out = counts
-    z = -float(stats.norm.ppf(tail))
+    z = -inflation * float(stats.norm.ppf(tail))
 
     def excess(a: float) -> float:
         both = a - 2.0 * float(owens_t(ndtri(a), 3.0**-0.5))  # two of one class beaten by one

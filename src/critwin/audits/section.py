@@ -256,7 +256,10 @@ def section_of(value: Mapping[str, Any]) -> Section:
             **{
                 **item,
                 "series": tuple(
-                    Series(**{k: v if k == "name" else tuple(v) for k, v in one.items()})
+                    Series(
+                        name=str(one["name"]),
+                        **{k: tuple(v) for k, v in one.items() if k != "name"},
+                    )
                     for one in item["series"]
                 ),
                 "spans": tuple(tuple(span) for span in item["spans"]),

@@ -96,7 +96,7 @@ def privacy(
     audit = audit_run(
         folder,
         attacks=attack or (),
-        model=engine,  # type: ignore[arg-type]
+        model=engine,
         replicates=replicates,
         group=group,
         confidence=confidence,
@@ -127,7 +127,7 @@ def _lines(audit: PrivacyAudit) -> list[str]:
     from critwin.cli._output import table, terminal_width
 
     section = audit.section()
-    rows = [("attack", "t", "area", "low", "high", "evaluations")]
+    rows: list[tuple[str, ...]] = [("attack", "t", "area", "low", "high", "evaluations")]
     attacks = next(t for t in section.tables if t.name == "privacy-attacks")
     for row in attacks.rows:
         cells = ["" if cell is None else f"{cell:.3f}" for cell in row[2:5]]
