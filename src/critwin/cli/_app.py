@@ -34,6 +34,7 @@ COMMANDS = (
     "doctor",
     "status",
     "verify",
+    "merge",
 )
 """Each is a function of the same name in a module of the same name."""
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from critwin.runs.estimate import Estimate
     from critwin.runs.executor import RunOutcome
     from critwin.runs.search_estimate import SearchEstimate
+    from critwin.runs.shards import Shard
 
-__all__ = ["run"]
+__all__ = ["conclude_run", "execute", "run"]
 
 
 def run(
@@ -27,24 +28,41 @@ def run(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Measure at most this many units now.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="i/N", help="Measure part i of N; critwin merge puts them together."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads of torch.")] = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure an experiment; the same command again goes on where it stopped."""
     from critwin.runs.config import load_config
+    from critwin.runs.shards import Shard
 
     config = load_config(file)
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and out is None:
+        out = Path(part.folder(config.run.out))
     if dry_run:
-        _show_estimate(config, out, threads, as_json=as_json)
+        _show_estimate(config, out, threads, part, as_json=as_json)
         return
-    execute(config, out=out, limit=limit, threads=threads, report=report, as_json=as_json)
+    execute(
+        config,
+        out=out,
+        shard=part,
+        limit=limit,
+        threads=threads,
+        report=report,
+        as_json=as_json,
+    )
 
 
 def execute(
     config: ExperimentFile,
     *,
     out: Path | None,
+    shard: Shard | None = None,
     limit: int | None = None,
     threads: int | None = None,
     report: bool = True,
@@ -55,6 +73,7 @@ def execute(
     Args:
         config: The experiment file.
         out: The run folder; that of the file unless given.
+        shard: The part of the run to measure.
         limit: Largest number of units to measure now.
         threads: Threads of torch.
         report: Whether to write the report.
@@ -69,12 +88,59 @@ def execute(
         note(f"run folder outside the current one: {folder.resolve()}")
     with progress_bar() as progress:
         outcome = run_experiment(
-            config, out=out, limit=limit, threads=threads, progress=progress, say=note
+            config,
+            out=out,
+            shard=shard,
+            limit=limit,
+            threads=threads,
+            progress=progress,
+            say=note,
         )
-    _conclude(outcome, report=report, as_json=as_json)
+    if shard is None:
+        conclude_run(outcome, report=report, as_json=as_json)
+    else:
+        _conclude_shard(outcome, shard, as_json=as_json)
 
 
-def _conclude(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
+def _conclude_shard(outcome: RunOutcome, shard: Shard, *, as_json: bool) -> None:
+    """A part of a run has no windows yet: say how far it is."""
+    from critwin.cli._output import print_json, say
+
+    if as_json:
+        print_json(
+            {
+                "run": str(outcome.path),
+                "shard": shard.as_list(),
+                "is_complete": outcome.is_complete,
+                "num_units": outcome.num_done,
+                "num_units_planned": outcome.num_total,
+                "num_units_new": outcome.num_new,
+                "num_invalid": outcome.num_invalid,
+                "seconds": round(outcome.seconds, 3),
+                "warnings": list(outcome.warnings),
+            }
+        )
+        return
+    say(
+        f"shard {shard}: {outcome.num_done} of {outcome.num_total} units in "
+        f"{str(outcome.path)!r} ({outcome.num_new} new, {outcome.num_invalid} invalid, "
+        f"{outcome.seconds:.1f} s)"
+    )
+    say(
+        "Complete; critwin merge puts the shards together."
+        if outcome.is_complete
+        else "Not complete: run the same command again to go on."
+    )
+
+
+def conclude_run(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
+    """Print what a run has found, and write its report.
+
+    Args:
+        outcome: What was done.
+        report: Whether to write the report.
+        as_json: Whether to print JSON.
+    """
     from critwin.cli._output import print_json, say
     from critwin.cli._result import conclude, refuse_if_empty
     from critwin.runs.folder import open_run
@@ -139,7 +205,12 @@ def _search_lines(outcome: RunOutcome) -> list[str]:
 
 
 def _show_estimate(
-    config: ExperimentFile, out: Path | None, threads: int | None, *, as_json: bool
+    config: ExperimentFile,
+    out: Path | None,
+    threads: int | None,
+    shard: Shard | None,
+    *,
+    as_json: bool,
 ) -> None:
     from critwin.cli._output import print_json, say
     from critwin.runs.estimate import estimate_run
@@ -156,13 +227,13 @@ def _show_estimate(
     if config.search is not None:
         from critwin.runs.search_estimate import estimate_search
 
-        expected = estimate_search(prepare(config), threads=threads)
+        expected = estimate_search(prepare(config, shard=shard), threads=threads)
         if as_json:
             print_json(expected.as_dict())
         else:
             say("\n".join(_search_estimate_lines(expected)))
         return
-    estimate = estimate_run(prepare(config), done=done, threads=threads)
+    estimate = estimate_run(prepare(config, shard=shard), done=done, threads=threads)
     if as_json:
         print_json(estimate.as_dict())
     else:

@@ -20,6 +20,7 @@ def status(
     from critwin.runs.folder import open_run
     from critwin.runs.ledger import Ledger
     from critwin.runs.lock import holder
+    from critwin.runs.shards import shard_of
 
     folder = open_run(run)
     with Ledger.read(folder.path) as ledger:
@@ -30,6 +31,9 @@ def status(
         levels = ledger.requested_levels()
     seconds = sum(entry["seconds"] for entry in timings)
     writer = holder(folder.path)
+    shard = shard_of(dict(folder.info))
+    count = int(folder.info["config"]["sources"]["count"])
+    sources = range(count) if shard is None else range(shard.number - 1, count, shard.count)
     facts = {
         "run": str(folder.path),
         "model": folder.info["model"]["name"],
@@ -40,7 +44,8 @@ def status(
         "process": None if writer is None else writer.get("pid"),
         **counts,
         "num_units_planned": total,
-        "num_sources_planned": folder.info["config"]["sources"]["count"],
+        "shard": None if shard is None else shard.as_list(),
+        "num_sources_planned": len(sources),
         "num_levels": len(levels),
         "seconds": round(seconds, 3),
         "digest": folder.digest() if counts["num_units"] else None,
@@ -53,6 +58,8 @@ def status(
         return
     planned = "an unknown number of" if total is None else str(total)
     say(f"{folder.path}: {counts['num_units']} of {planned} units measured")
+    if shard is not None:
+        say(f"shard {shard} of a run")
     say(f"model {facts['model']}; features {', '.join(folder.labels)}")
     say(
         f"{counts['num_sources']} of {facts['num_sources_planned']} sources, {len(levels)} "

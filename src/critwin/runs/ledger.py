@@ -55,6 +55,7 @@ CREATE TABLE batches (
     seconds REAL NOT NULL, finished REAL NOT NULL);
 """
 
+_ROWS = {"sources": SOURCE_COLUMNS, "units": UNIT_COLUMNS}
 FileRow = tuple[str, str, int, str, float | None]
 """Path in the run folder, SHA-256, size, source, effective logsnr (None: the source itself)."""
 
@@ -187,6 +188,31 @@ class Ledger:
             self._add_files(files)
             self._add_batch("units", measured.units[0].logsnr, len(rows), seconds, finished)
 
+    def absorb(self, other: Ledger) -> None:
+        """Add everything that another ledger has measured, in one transaction.
+
+        Args:
+            other: The ledger of another part of the same run.
+
+        Raises:
+            RunFolderError: If a row of it is damaged, or is here already.
+        """
+        try:
+            with self._transaction():
+                for table in _ROWS:
+                    found = []
+                    for row, is_sound in other._rows(table):
+                        if not is_sound:
+                            raise RunFolderError(f"{other.path}: damaged", got=f"row {row[0]}")
+                        found.append(row)
+                    query = f"INSERT INTO {table} VALUES ({_marks(len(_ROWS[table]) + 1)})"
+                    self._connection.executemany(query, found)
+                self._add_files(other.files())
+                for batch in other.timings():
+                    self._add_batch(*batch.values())
+        except sqlite3.IntegrityError as error:
+            raise RunFolderError("two parts have the same row", got=str(other.path)) from error
+
     def set_meta(self, **values: Any) -> None:
         """Store named plain values.
 
@@ -272,13 +298,18 @@ class Ledger:
             for (line,) in self._all("PRAGMA integrity_check"):
                 if line != "ok":
                     yield f"{LEDGER_NAME}: {line}"
-            for table, columns in (("sources", SOURCE_COLUMNS), ("units", UNIT_COLUMNS)):
-                query = f"SELECT {', '.join(columns)}, digest FROM {table}"
-                for *row, digest in self._connection.execute(query):
-                    if row_digest(row) != digest:
+            for table in _ROWS:
+                for row, is_sound in self._rows(table):
+                    if not is_sound:
                         yield f"{LEDGER_NAME}: a row of {table} is damaged: {row[0]}"
         except (sqlite3.DatabaseError, RunFolderError) as error:
             yield f"{LEDGER_NAME}: {error}"
+
+    def _rows(self, table: str) -> Iterator[tuple[tuple[Any, ...], bool]]:
+        """Rows with their digests, and whether the two agree."""
+        columns = ", ".join(_ROWS[table])
+        for *row, digest in self._connection.execute(f"SELECT {columns}, digest FROM {table}"):
+            yield (*row, digest), row_digest(row) == digest
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with _explained(self.path):
