@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from critwin.errors import InputError
 
-__all__ = ["SIZE_LIMIT", "bad_byte", "plain_number", "read_toml"]
+__all__ = ["SIZE_LIMIT", "bad_byte", "plain_number", "read_toml", "some_of"]
 
 SIZE_LIMIT = 1_000_000
 """Largest TOML file that is read, bytes."""
@@ -87,3 +88,18 @@ def plain_number(value: float, *, digits: int = 3) -> str:
     if abs(value) < 1e15 and (value == round(value) or abs(value) >= 10**digits):
         return f"{value:.0f}"
     return f"{value:.{digits}g}"
+
+
+def some_of(names: Sequence[str], most: int = 12) -> str:
+    """Names by commas, for a message; a long list is cut and its length told.
+
+    Args:
+        names: The names.
+        most: Number of names that are shown.
+
+    Returns:
+        The text.
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return ", ".join(names[:most]) + f", … ({len(names):,} in all)"

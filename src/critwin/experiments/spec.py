@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 from critwin.experiments.units import Level, Unit, coarse_to_fine
 
@@ -162,7 +163,7 @@ def check_condition(model: Model, condition: str | None) -> None:
     raise InputError(
         f"model {model.name!r} does not know this condition",
         got=condition,
-        wanted="one of " + ", ".join(known) if known else "no condition: the model takes none",
+        wanted="one of " + some_of(known) if known else "no condition: the model takes none",
         next_step=f"did you mean {close[0]!r}?" if close else None,
     )
 

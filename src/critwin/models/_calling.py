@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, from_logsnr
 from critwin.models.base import Prediction, x_0_from_prediction
@@ -105,7 +106,7 @@ class Calling:
                 raise InputError(
                     f"model {self.model!r} does not know this condition",
                     got=name,
-                    wanted="one of " + ", ".join(known) if known else "no condition",
+                    wanted="one of " + some_of(known) if known else "no condition",
                 )
         if self.encode is not None:
             return (self.encode(conditions),)
