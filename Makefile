@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 STAMP := $(VENV)/.installed
@@ -39,7 +40,7 @@ demo: $(STAMP)
 	$(BIN)/critwin demo
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest -q --cov=critwin --cov-report=
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --cov=critwin --cov-report=
 	@echo "coverage: $$($(BIN)/python -m coverage report --format=total) %"
 
 validate: $(STAMP)-test
