@@ -28,6 +28,7 @@ from critwin._smoothing import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_UNEQUAL = 3.0  # ratio of numbers of sources from which levels weigh by them
 _FINE = 16  # points between two levels at which tests are inverted
 
 
@@ -58,6 +59,16 @@ class SampledCurve:
     scale: float | None = 1.0
     degrees: float = np.inf
 
+    def number(self) -> NDArray[np.float64] | None:
+        """Sources in the value at each level, shape ``(L,)``; None where they are about alike.
+
+        Levels of an adaptive search have few sources or many.
+        """
+        if self.share is None:
+            return None
+        found = 1.0 / np.maximum(np.sum(self.share**2, axis=0), 1e-300)
+        return found if found.max() > _UNEQUAL * found.min() else None
+
     def mix(self, at: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weights of the levels in the value at logsnr ``at``, shape ``(len(at), L)``."""
         axis = axis_of(self.logsnr)
@@ -65,7 +76,7 @@ class SampledCurve:
         if self.influence is not None:
             half_width = bandwidth(x, self.value, np.sqrt(np.sum(self.influence**2, axis=0)))
             if half_width is not None:
-                return smoothing_weights(x, points, half_width)
+                return smoothing_weights(x, points, half_width, self.number())
         return interpolation_weights(x, points)
 
     def at(self, mix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -145,7 +156,7 @@ def crossing(
     mix = curve.mix(fine)
     low, high = curve.limits(mix, confidence)
     if is_monotone and curve.influence is not None:
-        smooth = isotonic_regression(curve.value, increasing=False).x
+        smooth = isotonic_regression(curve.value, weights=curve.number(), increasing=False).x
         value = mix @ smooth
     else:
         value = curve.at(mix)
@@ -181,7 +192,7 @@ def _unresolved(curve: SampledCurve, logsnr: float) -> tuple[float, float] | Non
     """The levels around a point, if more than half of the curve's range is lost between them."""
     k = int(np.searchsorted(-curve.logsnr, -logsnr, side="right")) - 1
     k = min(max(k, 0), len(curve.logsnr) - 2)
-    value = isotonic_regression(curve.value, increasing=False).x
+    value = isotonic_regression(curve.value, weights=curve.number(), increasing=False).x
     if value[k] - value[k + 1] <= 0.5 * (value[0] - value[-1]):
         return None
     return float(curve.logsnr[k]), float(curve.logsnr[k + 1])

@@ -74,7 +74,10 @@ def bandwidth(
 
 
 def smoothing_weights(
-    x: NDArray[np.float64], at: NDArray[np.float64], half_width: float
+    x: NDArray[np.float64],
+    at: NDArray[np.float64],
+    half_width: float,
+    number: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Weights of a locally quadratic fit with a tricube kernel, shape ``(len(at), L)``.
 
@@ -82,12 +85,15 @@ def smoothing_weights(
         x: Coordinate of the levels, shape ``(L,)``, increasing.
         at: Points, in the same coordinate.
         half_width: Bandwidth; widened where it holds too few levels.
+        number: Size of the sample at each level, shape ``(L,)``; None: all alike.
     """
     distance = x[None, :] - at[:, None]
     nearest = np.sort(np.abs(distance), axis=1)
     reach = np.maximum(half_width, 1.001 * nearest[:, min(_DEGREE + 1, len(x) - 1)])[:, None]
     scaled = distance / reach
     kernel = np.clip(1.0 - np.abs(scaled) ** 3, 0.0, None) ** 3
+    if number is not None:
+        kernel = kernel * (number / number.max())
     design = scaled[..., None] ** np.arange(_DEGREE + 1)
     weighted = np.swapaxes(design, 1, 2) * kernel[:, None, :]
     solution = np.linalg.solve(weighted @ design, weighted)

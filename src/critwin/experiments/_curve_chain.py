@@ -25,8 +25,9 @@ __all__ = ["Chain", "chain_on"]
 _TOP = 5.0  # logits run from this to its negative
 _STEP = 0.05  # of the logit: rounding it wanders less than the rate does
 _RATES = (0.0, *np.geomspace(0.7, 40.0, 12).tolist())  # per unit of OU time; 0 is a shelf
-_WANDER = 0.2  # standard deviation of the log rate over one unit of the logit
-_LEAVE_SHELF, _ENTER_SHELF, _JUMP = 0.7, 0.1, 0.1  # per unit of OU time
+_WANDER = 0.25  # standard deviation of the log rate over one unit of the logit
+_LEAVE_SHELF, _ENTER_SHELF, _JUMP = 0.7, 0.1, 0.4  # per unit of OU time
+_JUMP_REACH = 1.0  # mean size of a jump of the log rate
 _BEGIN_KEPT, _BEGIN_RESTING = 0.85, 0.7
 _NEARLY_ONE, _NEARLY_ZERO = 0.9995, 0.0005  # one odd result must not rule a state out
 
@@ -184,6 +185,8 @@ def _mixing(rate: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
         )
         local = share * weights / weights.sum()
         local[r - 1] = 1.0 - share
-        out[r, 1:] = (1.0 - enter - jump) * local + jump / (num - 1)
+        far = np.exp(-np.abs(log_rate - log_rate[r - 1]) / _JUMP_REACH)
+        far[r - 1] = 0.0
+        out[r, 1:] = (1.0 - enter - jump) * local + jump * far / far.sum()
         out[r, 0] = enter
     return out
