@@ -200,9 +200,7 @@ def dressed_ddpm(law: GaussianMixture, *, says: str = "epsilon", config: Any = N
     scheduler = DDIMScheduler.from_config(
         {"clip_sample": False, "prediction_type": config or says}
     )
-    return DDPMPipeline(
-        unet=MixtureUNet(law=law, says=says, betas="linear"), scheduler=scheduler
-    )
+    return DDPMPipeline(unet=MixtureUNet(law=law, says=says, betas="linear"), scheduler=scheduler)
 
 
 class ImageComponent:

@@ -127,7 +127,7 @@ def test_windows_cover_the_truth_of_their_reversal(case: Any) -> None:
 def test_noise_drawn_anew_is_another_reversal() -> None:
     """Stochastic flow matching noises the predicted mean: its window is not the posterior's."""
     kind, name, options = "sd3", "FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}
-    records, truth = measured(kind, name, options, "stochastic", 512)
+    records, truth = measured(kind, name, options, "stochastic", 256)
     weights = dict(zip(truth.after, truth.weights, strict=True))
     table = transitions_from_records(records, "component", weights=weights)
     midpoint = critical_window(truth, test=False).midpoint.t.value

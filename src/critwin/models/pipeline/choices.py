@@ -101,7 +101,6 @@ def positive(steps: int) -> int:
 
 def check_guidance(
     family: Family,
-    *,
     guidance: float | None,
     true_guidance: float | None,
     interval: tuple[float, float] | None,

@@ -81,7 +81,9 @@ class ImageCoder:
             z = z * _channels(self.deviation, z) / self.scale + _channels(self.mean, z)
         else:
             z = z / self.scale + self.shift
-        image = self.vae.decode(z.to(device=device, dtype=self.vae.dtype), return_dict=False)
+        image: tuple[Tensor, ...] = self.vae.decode(
+            z.to(device=device, dtype=self.vae.dtype), return_dict=False
+        )
         return (0.5 * image[0].float() + 0.5).clamp(0.0, 1.0)
 
     def encode(self, images: Tensor, device: torch.device) -> Tensor:
@@ -108,7 +110,8 @@ class ImageCoder:
             return x
         coded = self.vae.encode(x.to(device=device, dtype=self.vae.dtype))
         law = getattr(coded, "latent_dist", None)
-        z = (coded.latents if law is None else law.mode()).float()
+        coded_as: Tensor = coded.latents if law is None else law.mode()
+        z = coded_as.float()
         if self.mean is not None and self.deviation is not None:
             return (z - _channels(self.mean, z)) * self.scale / _channels(self.deviation, z)
         return (z - self.shift) * self.scale

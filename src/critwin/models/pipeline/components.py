@@ -92,7 +92,7 @@ def digest_of_parts(pipe: Any, parts: Mapping[str, Any]) -> list[list[str]]:
     """
     out = []
     for part in sorted(parts):
-        value = getattr(pipe, part, None)
+        value: Any = getattr(pipe, part, None)
         if isinstance(value, torch.nn.Module):
             config = sorted((str(k), str(v)) for k, v in _config_of(value).items())
             out.append([part, function_digest(value), json.dumps(config)])

@@ -107,24 +107,15 @@ class PipelineModel:
         self.start_logsnr = float(self.schedule.logsnr[0])
         is_widened = predicts_variances(pipeline, family, scheduler)
         self._ways = reversals_of(self.schedule, is_widened=is_widened)
-        if reversal is not None and reversal not in self._ways:
-            raise InputError(
-                f"{type(scheduler).__name__} has no such reversal",
-                got=reversal,
-                wanted="one of " + ", ".join(self._ways),
-            )
-        self.reversals: tuple[str, ...] = tuple(
-            sorted(self._ways, key=lambda way: reversal not in (None, way))
-        )
+        first = next(iter(self._ways)) if reversal is None else reversal
+        if first not in self._ways:
+            name_of = type(scheduler).__name__
+            known = "one of " + ", ".join(self._ways)
+            raise InputError(f"{name_of} has no such reversal", got=first, wanted=known)
+        self.reversals: tuple[str, ...] = (first, *(way for way in self._ways if way != first))
         own = family.default_guidance if guidance is None else float(guidance)
         interval = interval_of(guidance_interval)
-        check_guidance(
-            family,
-            guidance=own,
-            true_guidance=true_guidance,
-            interval=interval,
-            negative=negative,
-        )
+        check_guidance(family, own, true_guidance, interval, negative)
         self.engine = Engine(
             pipeline,
             family,
@@ -135,10 +126,8 @@ class PipelineModel:
             negative=negative,
             is_widened=is_widened,
         )
-        self._notes = list(notes)
-        self._notes += renoising_notes(
-            self.schedule, self._ways, self.prediction, is_widened=is_widened
-        )
+        anew = renoising_notes(self.schedule, self._ways, self.prediction, is_widened=is_widened)
+        self._notes = [*notes, *anew]
         self.fingerprint = digest_of(
             name,
             family.name,

@@ -35,7 +35,7 @@ __all__ = ["PredictionCheck", "check_prediction_type", "measure_prediction"]
 
 _LEVELS = (0.0, -2.0)
 _SLOPE = 0.5
-_GROSS = 1.3
+_CLEAR = 1.3
 _FEW_SIGNAL = 0.3
 _NAMES: Mapping[Prediction, str] = {
     "eps": "epsilon",
@@ -159,21 +159,22 @@ def _judged(
     errors: Mapping[Prediction, float],
     levels: tuple[float, ...],
 ) -> PredictionCheck:
+    best: Prediction = configured
     if configured == "velocity":  # flow matching knows one reading only
-        best, is_wrong = configured, slope is not None and slope < _SLOPE
+        is_wrong = slope is not None and slope < _SLOPE
     else:
         vp: list[Prediction] = ["eps", "v", "x_0"]
         if slope is not None:
             vp = ["eps"] if slope > _SLOPE else ["v", "x_0"]
-        best = min(vp, key=lambda name: errors[name])
-        is_gross = errors[configured] ** 2 > _GROSS * errors[best] ** 2
-        is_wrong = configured not in vp or (best != configured and is_gross)
-        best = best if is_wrong else configured
+        found = min(vp, key=lambda name: errors[name])
+        is_worse = errors[configured] ** 2 > _CLEAR * errors[found] ** 2
+        is_wrong = configured not in vp or is_worse
+        best = found if is_wrong else configured
     return PredictionCheck(
         configured=configured,
         best=best,
         slope=slope,
-        errors=dict(errors),
+        errors={str(name): value for name, value in errors.items()},
         levels=levels,
         is_contradicted=is_wrong,
     )
