@@ -274,6 +274,7 @@ def identity(prepared: Prepared, num_threads: int) -> dict[str, Any]:
             "name": str(prepared.model.name),
             "fingerprint": str(prepared.model.fingerprint),
         },
+        **_model_source(prepared),
         "features": [
             {"name": f.name, "labels": list(f.labels), "fingerprint": str(f.fingerprint)}
             for f in prepared.features
@@ -287,6 +288,21 @@ def identity(prepared: Prepared, num_threads: int) -> dict[str, Any]:
         ],
         **environment(),
     }
+
+
+def _model_source(prepared: Prepared) -> dict[str, Any]:
+    """Where the model comes from and what is to be said of it, if it tells."""
+    model: Any = prepared.model
+    told = dict(getattr(model, "provenance", None) or {})
+    notes = [str(note) for note in getattr(model, "notes", ())]
+    if callable(notes_on := getattr(model, "notes_on", None)):
+        config = prepared.config
+        asked = [*config.sources.conditions, config.denoise.condition]
+        prompts = [text for text in dict.fromkeys(asked) if text not in ("same", "none", None)]
+        notes += [note for note in notes_on(prompts) if note not in notes]
+    if notes:
+        told["notes"] = notes
+    return {"model_source": told} if told else {}
 
 
 @contextmanager

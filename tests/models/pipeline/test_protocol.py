@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -248,8 +249,11 @@ def test_long_prompts_are_said_to_be_cut(
     model = loaded("sd", steps=2)
     model.generate(["a short one"], units(1))
     assert model.notes == ("the safety checker is off",)
+    (early,) = model.notes_on(["word " * 60, "a short one", None])
+    assert model.num_text_encodings == 2  # nothing was encoded
     model.generate(["word " * 60], units(1))
     (note,) = model.notes[1:]
+    assert note == early
     assert "CLIPTokenizer makes 242 tokens of it and the text encoder reads 77" in note
     assert note in caplog.messages
     model.generate(["word " * 60], units(1))
@@ -412,6 +416,29 @@ def test_an_experiment_on_a_pipeline_and_black_images_are_invalid(
     black = cw.forward_reverse(model, brightness(), max_invalid=1.0, **options)
     assert not black.valid.any()
     assert set(black.features["bright"].after.tolist()) == {-1}
+
+
+def test_a_run_folder_says_where_the_model_comes_from(
+    tiny: Callable[..., Any], tmp_path: Any
+) -> None:
+    from critwin.runs.config import parse_config
+    from critwin.runs.prepare import identity, prepare
+
+    config = parse_config(
+        {
+            "model": {"name": "pipeline", "path": str(tiny("sd")), "steps": 4},
+            "sources": {"kind": "generated", "count": 2, "conditions": ["word " * 60]},
+            "levels": {"unit": "t", "values": [0.5, 1.0]},
+            "feature": [{"name": "brightness"}],
+            "run": {"out": str(tmp_path / "run")},
+        }
+    )
+    source = identity(prepare(config), 1)["model_source"]
+    assert source["source"] == "local folder"
+    assert len(source["files"]["unet/diffusion_pytorch_model.safetensors"]) == 64
+    assert source["notes"][0] == "the safety checker is off"
+    assert "is too long" in source["notes"][1]
+    json.dumps(source)
 
 
 # --- fingerprint, objects, options --------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,8 @@ from critwin.models.pipeline.catalogue import SCHEDULER
 from critwin.models.pipeline.schedules import can_start, old_ways
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from critwin.models.base import Prediction
     from critwin.models.pipeline.families import Family
 
@@ -22,6 +24,8 @@ __all__ = [
     "PREDICTIONS",
     "Chosen",
     "check_guidance",
+    "check_rows",
+    "check_way",
     "choose_scheduler",
     "positive",
     "prediction_of",
@@ -146,6 +150,43 @@ def check_guidance(
             "the negative prompt has no effect: there is one prediction only",
             got=negative,
             wanted="true_guidance" if kind == "distilled" else "guidance other than 1",
+        )
+
+
+def check_rows(samples: Tensor, num: int, shape: tuple[int, ...]) -> None:
+    """Refuse samples of another shape.
+
+    Args:
+        samples: The samples.
+        num: Number of rows.
+        shape: Shape of a row.
+
+    Raises:
+        InputError: If they do not fit.
+    """
+    if tuple(samples.shape) != (wanted := (num, *shape)):
+        raise InputError(
+            "samples have the wrong shape", got=tuple(samples.shape), wanted=str(wanted)
+        )
+
+
+def check_way(who: str, way: str, known: Collection[str]) -> None:
+    """Refuse a way of reversing that a scheduler does not have.
+
+    Args:
+        who: What does not have it, for the message.
+        way: The way.
+        known: The ways that there are.
+
+    Raises:
+        InputError: If it is not one of them.
+    """
+    if way not in known:
+        raise InputError(
+            f"{who} has no such reversal",
+            got=way,
+            wanted="one of " + ", ".join(known),
+            next_step="choose another `scheduler`",
         )
 
 

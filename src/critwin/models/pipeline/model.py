@@ -17,6 +17,8 @@ from critwin.models._wrapping import digest_of
 from critwin.models.guidance import interval_of
 from critwin.models.pipeline.choices import (
     check_guidance,
+    check_rows,
+    check_way,
     positive,
     prediction_of,
     predicts_variances,
@@ -108,10 +110,7 @@ class PipelineModel:
         is_widened = predicts_variances(pipeline, family, scheduler)
         self._ways = reversals_of(self.schedule, is_widened=is_widened)
         first = next(iter(self._ways)) if reversal is None else reversal
-        if first not in self._ways:
-            name_of = type(scheduler).__name__
-            known = "one of " + ", ".join(self._ways)
-            raise InputError(f"{name_of} has no such reversal", got=first, wanted=known)
+        check_way(type(scheduler).__name__, first, self._ways)
         self.reversals: tuple[str, ...] = (first, *(way for way in self._ways if way != first))
         own = family.default_guidance if guidance is None else float(guidance)
         interval = interval_of(guidance_interval)
@@ -144,6 +143,17 @@ class PipelineModel:
     def notes(self) -> tuple[str, ...]:
         """What a reader of results should know, one line each; prompts cut short among it."""
         return (*self._notes, *self.engine.conditions.notes)
+
+    def notes_on(self, conditions: Sequence[str | None]) -> list[str]:
+        """What the text encoders would not read of some prompts; nothing is encoded.
+
+        Args:
+            conditions: The prompts, and None.
+
+        Returns:
+            One line for every tokenizer and prompt that is too long for it.
+        """
+        return self.engine.conditions.notes_on(conditions)
 
     @property
     def num_text_encodings(self) -> int:
@@ -194,7 +204,7 @@ class PipelineModel:
         Raises:
             InputError: If the level is not available or shapes do not fit.
         """
-        self._check_rows(clean, streams)
+        check_rows(clean, len(streams), self.sample_shape)
         call = self.schedule.find(logsnr)
         if call == self.schedule.num_calls:
             return clean
@@ -268,7 +278,7 @@ class PipelineModel:
         Raises:
             InputError: If a level is not available or ``stop`` is not cleaner.
         """
-        self._check_rows(noisy, streams)
+        check_rows(noisy, len(streams), self.sample_shape)
         schedule = self._scheduled(self._steps if steps is None else positive(steps))
         first, last = schedule.find(logsnr), schedule.find(stop)
         if last < first or (last == first < schedule.num_calls):
@@ -376,13 +386,7 @@ class PipelineModel:
         guidance: float | None,
     ) -> Tensor:
         way = self.reversals[0] if reversal is None else reversal
-        if way not in self._ways:
-            raise InputError(
-                f"model {self.name!r} has no such reversal",
-                got=way,
-                wanted="one of " + ", ".join(self.reversals),
-                next_step="choose another `scheduler`",
-            )
+        check_way(f"model {self.name!r}", way, self.reversals)
         told = self.engine.told(conditions, guidance, num=len(x))
         return self.engine.run(x, calls, schedule, told, generators, self._ways[way])
 
@@ -391,10 +395,3 @@ class PipelineModel:
             asked = self.family.steps(steps, self._scheduler)
             self._schedules[steps] = read_schedule(self._scheduler, asked)
         return self._schedules[steps]
-
-    def _check_rows(self, samples: Tensor, streams: Sequence[UnitStreams]) -> None:
-        wanted = (len(streams), *self.sample_shape)
-        if tuple(samples.shape) != wanted:
-            raise InputError(
-                "samples have the wrong shape", got=tuple(samples.shape), wanted=str(wanted)
-            )

@@ -58,6 +58,23 @@ class Conditions:
             out[name] = stacked.to(device=like.device, dtype=dtype)
         return out
 
+    def notes_on(self, conditions: Sequence[str | None]) -> list[str]:
+        """What would not be read of some prompts.
+
+        Args:
+            conditions: The prompts, and None.
+
+        Returns:
+            One line for every tokenizer and prompt that is too long for it.
+        """
+        found = [
+            truncation_note(tokenizer, limit, condition)
+            for condition in conditions
+            for tokenizer, limit in self._family.tokenizers
+            if condition
+        ]
+        return list(dict.fromkeys(note for note in found if note is not None))
+
     def _one(self, condition: str | None) -> dict[str, torch.Tensor]:
         if condition not in self._known:
             family = self._family
@@ -66,9 +83,8 @@ class Conditions:
                 found = family.embed(condition, self._placement)
                 self._known[condition] = {name: value.cpu() for name, value in found.items()}
             self.num_encodings += bool(family.encoders)
-            for tokenizer, limit in family.tokenizers if condition else ():
-                note = truncation_note(tokenizer, limit, condition or "")
-                if note is not None and note not in self.notes:
+            for note in self.notes_on([condition]):
+                if note not in self.notes:
                     self.notes.append(note)
                     _LOG.warning(note)
         return self._known[condition]
