@@ -35,6 +35,7 @@ COMMANDS = (
     "status",
     "verify",
     "merge",
+    "advise",
 )
 """Each is a function of the same name in a module of the same name."""
 
