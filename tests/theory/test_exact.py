@@ -8,12 +8,13 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, grid, logsnr_of_ou_time
 from critwin.quantities import leak, stay
 from critwin.reshaping import merge
-from critwin.streams import stream
+from critwin.streams import numpy_stream, stream
 from critwin.theory import _line, _sphere
 from critwin.theory.exact import clean_transitions, exact_transitions
 from critwin.theory.mixtures import (
@@ -422,3 +423,40 @@ def test_lattices_are_refined_where_they_disagree(monkeypatch: pytest.MonkeyPatc
     plane = _sphere.plane_law(coords, log_weights)
     assert len(set(steps)) == 2
     np.testing.assert_allclose(plane, _line.component_law(line), atol=1e-11)
+
+
+def plain_average(z: np.ndarray, coords: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """The definition: a softmax for every row and node."""
+    out = np.empty((len(coords), len(coords)))
+    for i, own in enumerate(coords):
+        logits = log_weights - 0.5 * (((own + z)[:, None] - coords) ** 2).sum(axis=-1)
+        out[i] = softmax(logits, axis=1).mean(axis=0)
+    return out
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 3.0, 10.0, 40.0, 1000.0])
+@pytest.mark.parametrize("spread", [0.0, 30.0, 900.0])
+def test_one_exponential_for_all_rows_is_the_definition(scale: float, spread: float) -> None:
+    rng = numpy_stream(0, "softmax average", scale, spread)
+    z, mass = rng.normal(size=(200, 3)), np.full(200, 1 / 200)
+    # pairs, chains and lone components: some meet, and some only through others
+    centres = np.repeat(rng.normal(size=(4, 3)), 3, axis=0) + 0.1 * rng.normal(size=(12, 3))
+    coords = scale * centres
+    log_weights = np.log(rng.dirichlet(np.ones(12))) - spread * rng.random(12)
+    together = _sphere.meeting(coords, log_weights)
+    expected = plain_average(z, coords, log_weights)
+    for pull in (None, z @ coords.T):
+        found = _sphere.softmax_average(z, mass, coords, together, pull=pull)
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+        rough = _sphere.softmax_average(z, mass, coords, together, pull=pull, is_rough=True)
+        np.testing.assert_allclose(rough, expected, atol=3e-6)
+
+
+def test_lone_components_are_found() -> None:
+    coords = np.array([[0.0], [1.0], [100.0], [139.0], [400.0]])
+    together = _sphere.meeting(coords, np.zeros(5))
+    assert [own.tolist() for own, _, _ in together.groups] == [[0, 1]]
+    assert together.alone.tolist() == [2, 3, 4]
+    # a share of e^-200 is felt far away
+    heavy = _sphere.meeting(coords, np.array([0.0, 0.0, -1000.0, 0.0, 0.0]))
+    assert [own.tolist() for own, _, _ in heavy.groups] == [[0, 1], [2, 3]]

@@ -9,9 +9,11 @@ Source: Li & Chen (2024), sec. 2; the reduction is Bayes' rule in the span of th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from scipy.special import gammaln, log_softmax, softmax
 
 from critwin.errors import InputError
@@ -22,42 +24,126 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["isotropic_average", "plane_law", "radial_edges", "radial_law", "softmax_average"]
+__all__ = [
+    "Meeting",
+    "isotropic_average",
+    "meeting",
+    "plane_law",
+    "radial_edges",
+    "radial_law",
+    "softmax_average",
+]
 
 _RADIUS = 7.5  # mass beyond in two dimensions: 6e-13
 _STEP = 0.15
 _DISAGREEMENT = 2e-9
 _MAX_REFINEMENTS = 3
-_CHUNK = 1 << 16
+_CHUNK = 1 << 19  # numbers held at a time
+_REACH = 8.0  # standard deviations: beyond lies a mass of 1e-15
+_NEGLIGIBLE = -40.0
+_MOST_EXPONENT = 600.0  # below it one exponential serves all rows, and nothing overflows
+_MOST_ROUGH = 70.0  # the same in single precision
 
 
-def softmax_average(z: Array, mass: Array, coords: Array, log_weights: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """Components of unit covariance that may be taken for each other at one level.
+
+    Attributes:
+        alone: Those that meet no other.
+        groups: Of each group that meets: which they are, ``s_ij = w_j exp(-|c_i - c_j|^2 / 2)`` as
+            logarithms up to a constant, and the widest range of the exponents.
+    """
+
+    alone: NDArray[np.int64]
+    groups: tuple[tuple[NDArray[np.int64], Array, float], ...]
+
+
+def meeting(coords: Array, log_weights: Array) -> Meeting:
+    """Group the components that no noise within eight standard deviations keeps apart.
+
+    Args:
+        coords: Means at this level, in units of the noised covariance, shape ``(K, r)``.
+        log_weights: Shape ``(K,)``.
+
+    Returns:
+        The groups.
+    """
+    square = ((coords[:, None, :] - coords[None, :, :]) ** 2).sum(axis=-1)
+    bias = log_weights - 0.5 * square  # (i, j)
+    reach = _REACH * np.sqrt(square)
+    is_near = bias - log_weights[:, None] + reach > _NEGLIGIBLE
+    is_near |= is_near.T
+    if is_near.all():
+        num, label = 1, np.zeros(len(coords), dtype=np.int64)
+    else:
+        num, label = connected_components(is_near, directed=False)
+    members = [np.flatnonzero(label == group) for group in range(num)]
+    return Meeting(
+        np.array([own[0] for own in members if len(own) == 1], dtype=np.int64),
+        tuple(
+            (
+                own,
+                bias[np.ix_(own, own)] - log_weights[own].max(),
+                float(reach[np.ix_(own, own)].max() + np.ptp(log_weights[own])),
+            )
+            for own in members
+            if len(own) > 1
+        ),
+    )
+
+
+def softmax_average(
+    z: Array,
+    mass: Array,
+    coords: Array,
+    meeting: Meeting,
+    *,
+    pull: Array | None = None,
+    is_rough: bool = False,
+) -> Array:
     """``C[i, j] = sum_n mass_n P(j | y = coords_i + z_n)`` for unit-covariance components.
+
+    One exponential serves all rows: ``P(j | coords_i + z) = e^{<z, c_j>} s_ij / sum_k e^{<z, c_k>}
+    s_ik``.
 
     Args:
         z: Nodes or normals, shape ``(N, r)``.
         mass: Their weights, shape ``(N,)``, summing to 1.
         coords: Means at this level, shape ``(K, r)``.
-        log_weights: Shape ``(K,)``.
+        meeting: Which of them meet.
+        pull: ``z @ coords.T``, if it is at hand, shape ``(N, K)``.
+        is_rough: Whether an error of 1e-6 is small, as beside that of random nodes; then what
+            fits into single precision is computed there.
 
     Returns:
         Shape ``(K, K)``.
     """
-    square = ((coords[:, None, :] - coords[None, :, :]) ** 2).sum(axis=-1)
-    bias = log_weights - 0.5 * square  # (i, j)
-    is_mild = square.max() < 400.0  # then no product below under- or overflows
-    result = np.zeros_like(square)
-    for start in range(0, len(z), _CHUNK):
-        part, vote = z[start : start + _CHUNK], mass[start : start + _CHUNK]
-        pull = part @ coords.T  # (n, K)
-        if is_mild:  # one exponential serves all rows i
-            pull = np.exp(pull - pull.max(axis=1, keepdims=True))
-            share = np.exp(bias)
-            result += share * (pull.T @ (vote[:, None] / (pull @ share.T))).T
-        else:
-            for i in range(len(coords)):
-                result[i] += vote @ softmax(pull + bias[i], axis=1)
-    return np.asarray(result)
+    result = np.zeros((len(coords), len(coords)))
+    result[meeting.alone, meeting.alone] = mass.sum()
+    for own, bias, reach in meeting.groups:
+        is_mild = reach < _MOST_EXPONENT
+        kind = np.float32 if is_rough and reach < _MOST_ROUGH else np.float64
+        share = np.exp(bias).astype(kind)
+        total = np.zeros(share.shape)
+        step = max(1, _CHUNK // len(own))
+        for start in range(0, len(z), step):
+            part = slice(start, start + step)
+            vote = mass[part].astype(kind)
+            if pull is None:
+                force = (z[part] @ coords[own].T).astype(kind)
+            else:
+                whole = pull[part] if len(own) == len(coords) else pull[part][:, own]
+                force = whole.astype(kind)
+            if is_mild:
+                force -= force.max(axis=1, keepdims=True)
+                np.exp(force, out=force)
+                total += share * ((vote[:, None] / (force @ share.T)).T @ force)
+            else:
+                for i in range(len(own)):
+                    total[i] += vote @ softmax(force + bias[i], axis=1)
+        result[np.ix_(own, own)] = total
+    return result
 
 
 def plane_law(coords: Array, log_weights: Array) -> Array:
@@ -75,13 +161,14 @@ def plane_law(coords: Array, log_weights: Array) -> Array:
     """
     probs = np.empty((len(coords), coords.shape[1], coords.shape[1]))
     pending = np.arange(len(coords))
+    together = [meeting(c, log_weights) for c in coords]
     for refinement in range(_MAX_REFINEMENTS + 1):
         step = _STEP / 2**refinement
         lattices = [_lattice(step, offset) for offset in (0.0, 0.5)]
         failed = []
         for level in pending:
             first, second = (
-                softmax_average(z, mass, coords[level], log_weights) for z, mass in lattices
+                softmax_average(z, mass, coords[level], together[level]) for z, mass in lattices
             )
             probs[level] = 0.5 * (first + second)
             if np.abs(first - second).max() > _DISAGREEMENT:
@@ -160,8 +247,9 @@ def isotropic_average(
     rows = []
     for i in range(len(coords)):
         total = np.zeros(len(coords))
-        for start in range(0, len(z), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        step = max(1, _CHUNK // coords.size)
+        for start in range(0, len(z), step):
+            part = slice(start, start + step)
             y = (coords[i] - coords)[None] + np.sqrt(var[i]) * z[part, None, :]
             square = (y**2).sum(axis=-1) + var[i] * chi_square[part, None]
             log_joint = log_weights - 0.5 * dim * np.log(var) - 0.5 * square / var

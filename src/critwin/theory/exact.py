@@ -31,7 +31,13 @@ from critwin.errors import InputError
 from critwin.levels import alpha_sigma
 from critwin.streams import seed_of
 from critwin.theory import _line as line_laws
-from critwin.theory._sphere import isotropic_average, plane_law, radial_law, softmax_average
+from critwin.theory._sphere import (
+    isotropic_average,
+    meeting,
+    plane_law,
+    radial_law,
+    softmax_average,
+)
 from critwin.theory._tables import (
     NUM_SCRAMBLES,
     Labeller,
@@ -186,11 +192,27 @@ def _component_law(
         if rank == 2 and method != "sobol":
             return _Law(plane_law(coords, log_weights), None, "quadrature")
         _refuse_quadrature(method)
+        together = [meeting(c, log_weights) for c in coords]
 
         def shared(points: Array) -> Array:
             z = ndtri(points)
             mass = np.full(len(z), 1.0 / len(z))
-            return np.stack([softmax_average(z, mass, c, log_weights) for c in coords])
+            if m.kind != "isotropic":
+                return np.stack(
+                    [
+                        softmax_average(z, mass, c, k, is_rough=True)
+                        for c, k in zip(coords, together, strict=True)
+                    ]
+                )
+            # the means only change their scale: one product for all levels
+            product = z @ coords[0].T
+            scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
+            return np.stack(
+                [
+                    softmax_average(z, mass, c, k, pull=s * product, is_rough=True)
+                    for c, k, s in zip(coords, together, scale, strict=True)
+                ]
+            )
 
         return _sobol(shared, max(rank, 1) if rank else 0, len(alpha), m, num_samples, seed)
     if m.kind == "isotropic":
