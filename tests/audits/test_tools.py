@@ -80,6 +80,16 @@ def test_the_end_of_every_schedule_is_the_models() -> None:
         assert min(s.logsnr for s in found) == pytest.approx(-5.364, abs=1e-3), schedule
 
 
+def test_ddim_uniform_is_ddims_leading_spacing() -> None:
+    ddim = sampler("sd15", steps=20)
+    own = [
+        s
+        for s in comfy_starts("sd15", steps=20, schedule="ddim_uniform")
+        if "denoise" not in s.values
+    ]
+    np.testing.assert_allclose([s.logsnr for s in own], ddim.logsnr, atol=1e-5)
+
+
 def test_the_nearest_setting_of_every_tool() -> None:
     starts = [*comfy_starts("sd15", steps=25), *a1111_starts("sd15", steps=25)]
     found = {s.tool: s for s in nearest(starts, 0.0)}
