@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from critwin.cli import main
-from critwin.cli._app import COMMANDS, make_app
+from critwin.cli._app import AUDITS, COMMANDS, make_app
 from critwin.cli._progress import duration, plain_progress
 from critwin.experiments.measuring import Progress
 from critwin.features.registry import load_feature
@@ -523,7 +523,9 @@ def test_every_command_has_help_and_the_list_is_complete(run: Run) -> None:
         assert "Usage: critwin " + name in run(name, "--help")[1]
     folder = Path(str(make_app.__code__.co_filename)).parent
     modules = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
-    assert modules == set(COMMANDS)
+    for name in AUDITS:
+        assert f"Usage: critwin audit {name}" in run("audit", name, "--help")[1]
+    assert modules == {*COMMANDS, *(f"audit_{name}" for name in AUDITS)}
 
 
 def test_the_version(run: Run) -> None:

@@ -122,17 +122,14 @@ def init(
             )
     name, own = _model_of(model)
     words = _words(feature or [])
-    names = _features(features, name, words)
-    options = _options(option or [], [*names, *words])
+    asked = _features(features, name, words) if features is not None or words else None
+    options = _options(option or [], [*(asked or _DIGITS), *words])
     options["model"] = {**own, **options.get("model", {})}
     if name == "pipeline" and steps is not None:  # its levels are those of its steps
         options["model"].setdefault("steps", steps)
         steps = None
-    loaded: Model | None = None
-    if check:
-        from critwin.models.registry import load_model
-
-        loaded = load_model(name, **options["model"])
+    loaded = _loaded(name, options["model"]) if check else None
+    names = _features(features, name, words) if asked is None else asked
     least, most = _range_of(loaded, unit)
     text = experiment_text(
         out=file.stem + "-run" if out is None else out,
@@ -181,6 +178,19 @@ def _model_of(model: str) -> tuple[str, dict[str, Any]]:
     return "pipeline", {"path": model}
 
 
+def _loaded(name: str, options: dict[str, Any]) -> Model:
+    """The model, or what is wrong with it under the name of its section."""
+    from critwin.errors import ConfigError, InputError
+    from critwin.models.registry import load_model
+
+    try:
+        return load_model(name, **options)
+    except InputError as error:
+        raise ConfigError(
+            "model", error.what, got=error.got, wanted=error.wanted, next_step=error.next_step
+        ) from error
+
+
 def _words(pairs: Iterable[str]) -> dict[str, list[str]]:
     """Features in words from ``NAME=LABEL,LABEL``; a label with a comma stands in quotes."""
     from critwin.errors import InputError
@@ -222,9 +232,11 @@ def _range_of(model: Model | None, unit: str) -> tuple[float, float]:
     """Least and most noise of a grid in ``unit``, within what the model can start from."""
     import numpy as np
 
-    from critwin.levels import from_logsnr, logsnr_of_ou_time, ou_time
+    from critwin.levels import UNITS, from_logsnr, logsnr_of_ou_time, ou_time
 
     least, most = _LEAST, _MOST
+    if unit not in UNITS:  # the file is checked for it
+        return least, most
     if model is not None and model.levels is not None:
         own = ou_time(model.levels[np.isfinite(model.levels)])
         least, most = max(least, float(own.min())), min(most, float(own.max()))
