@@ -224,8 +224,8 @@ def strength_at(step: int, steps: int, rule: Rule = "whole") -> float:
     if not 0 <= step < steps:
         raise InputError("no such step", got=step, wanted=f"0 to {steps - 1}")
     left = steps - step
-    low, high = (left, left + 1) if rule == "whole" else (left - 1, left)
-    low, high = low / steps, min(high / steps, 1.0)
+    first = left if rule == "whole" else left - 1
+    low, high = first / steps, min((first + 1) / steps, 1.0)
     if low >= 1.0:
         return 1.0
     middle, width = (low + high) / 2.0, high - low
@@ -320,14 +320,14 @@ def _configuration(model: str | Mapping[str, Any] | Path) -> tuple[str, Mapping[
         return name, config, rule
     if not isinstance(model, Mapping):
         model = _read_config(Path(model))
-    name = model.get("_class_name")
-    if not isinstance(name, str):
+    own = model.get("_class_name")
+    if not isinstance(own, str):
         raise InputError(
             "this is no configuration of a scheduler",
             got=", ".join(list(model)[:5]) or "nothing",
             wanted="an entry _class_name, as in scheduler_config.json",
         )
-    return name, model, "rest" if "FlowMatch" in name else "whole"
+    return own, model, "rest" if "FlowMatch" in own else "whole"
 
 
 def _read_config(place: Path) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ Source: Li & Chen (2024), sec. 2; the reduction is Bayes' rule in the span of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -123,7 +123,7 @@ def softmax_average(
     result[meeting.alone, meeting.alone] = mass.sum()
     for own, bias, reach in meeting.groups:
         is_mild = reach < _MOST_EXPONENT
-        kind = np.float32 if is_rough and reach < _MOST_ROUGH else np.float64
+        kind: Any = np.float32 if is_rough and reach < _MOST_ROUGH else np.float64
         share = np.exp(bias).astype(kind)
         total = np.zeros(share.shape)
         step = max(1, _CHUNK // len(own))

@@ -235,7 +235,8 @@ def _tile_row(
                 if runs is None:
                     torch.matmul(one_hot, work.T, out=tile_sums[level, r])
                 else:
-                    of_run = torch.stack([part.sum(dim=1) for part in work.split(runs, dim=1)])
+                    parts = torch.split(work, runs, dim=1)
+                    of_run = torch.stack([part.sum(dim=1) for part in parts])
                     torch.matmul(one_hot[:, starts], of_run, out=tile_sums[level, r])
                 tile_squares[level, r] = torch.linalg.vector_norm(work, dim=1)
         if len(points) == 1:  # the source alone is no point
