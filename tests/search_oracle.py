@@ -14,8 +14,9 @@ import numpy as np
 
 from critwin.exact_windows import exact_window
 from critwin.experiments._curve_chain import chain_on
-from critwin.experiments._deciding import Batch, Decider, Settings
+from critwin.experiments._deciding import Decider
 from critwin.experiments._posterior import Posterior, crossing_times
+from critwin.experiments._search_settings import Batch, Settings
 from critwin.experiments.search_targets import parse_targets
 from critwin.streams import numpy_stream
 from critwin.theory.exact import exact_transitions

@@ -129,9 +129,9 @@ def complete_levels(tr: Transitions) -> tuple[Transitions, str | None]:
     if tr.counts is None or tr.source_before is None:
         return tr, None
     used = np.ones(len(tr.before), bool) if tr.weights is None else tr.weights > 0
-    is_lacking = np.isnan(tr.probs[:, used]).any(axis=2)
-    is_everywhere = is_lacking.all(axis=0)
-    keep = ~is_lacking[:, ~is_everywhere].any(axis=1)
+    is_lacking = np.asarray(np.isnan(tr.probs[:, used]).any(axis=2))
+    is_everywhere = np.asarray(is_lacking.all(axis=0))
+    keep = np.asarray(~is_lacking[:, ~is_everywhere].any(axis=1))
     if keep.all() or keep.sum() < 2 or is_everywhere.any():
         return tr, None
     number = int(np.sum(~keep))

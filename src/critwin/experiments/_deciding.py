@@ -6,7 +6,7 @@ the rule can be tested on simulated results by the thousand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,17 +14,17 @@ import numpy as np
 
 from critwin.experiments._acquisition import Outlook, choose
 from critwin.experiments._posterior import Posterior, crossing_times
+from critwin.experiments._search_settings import Batch, Found, Settings, curve_of
 from critwin.experiments._tallies import CurveOf, Rows, correlation, tally
 from critwin.streams import numpy_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from critwin.experiments._curve_chain import Chain
     from critwin.experiments._posterior import Tally
     from critwin.experiments.search_targets import Target
 
-__all__ = ["Batch", "Decider", "Found", "Settings", "curve_of"]
+__all__ = ["Decider"]
 
 _NUM_DRAWS = 240
 _WIDTH_WEIGHT = 0.25  # of the local width beside the crossing
@@ -32,101 +32,6 @@ _CAUTION = 1.0  # standard errors of the log width by which intervals are widene
 _GROWTH = 5  # a round has one batch for each so many batches before it
 _MOST_USES = 200  # a source used so often has told what it can
 _CHANCE_LIMIT = 0.98
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Settings:
-    """What a search is told.
-
-    Attributes:
-        chain: Prior of the curves, on the nodes.
-        candidates: Nodes that may be measured, shape ``(C,)``.
-        cost: Network evaluations of one result at every candidate, shape ``(C,)``.
-        source_cost: Evaluations that make one source.
-        num_sources: Number of sources that there are.
-        labels: Feature (or product) -> its labels.
-        priors: Feature -> the model's prior over its labels, shape ``(J,)``; estimated from the
-            sources where it is not there.
-        is_weighted: Whether sources are no fresh draws of the prior.
-        targets: What to sharpen.
-        half_width: Half of the interval's width to reach, OU time.
-        confidence: Of the interval.
-        budget: Evaluations to spend at most; None: no limit.
-        batch_size: Rows of a batch.
-        seed: Seed of the draws that decisions rest on.
-    """
-
-    chain: Chain
-    candidates: NDArray[np.int64]
-    cost: NDArray[np.float64]
-    source_cost: float
-    num_sources: int
-    labels: Mapping[str, Sequence[str]]
-    priors: Mapping[str, NDArray[np.float64]]
-    targets: tuple[Target, ...]
-    is_weighted: bool = False
-    half_width: float = 0.05
-    confidence: float = 0.95
-    budget: float | None = None
-    batch_size: int = 16
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One batch: a full batch of sources at one node.
-
-    Attributes:
-        node: The node.
-        sources: Indices of the sources.
-        replicates: Number of the replicate of each at this node.
-    """
-
-    node: int
-    sources: tuple[int, ...]
-    replicates: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What is known of a target.
-
-    Attributes:
-        name: The target.
-        t: Posterior median of the OU time, None outside the range.
-        low: Lower limit, None if it lies below the range.
-        high: Upper limit, None if it lies above the range.
-        is_reached: Whether the interval is as narrow as asked for.
-        side: ``"inside"``; ``"below"`` or ``"above"`` where it surely lies outside the range;
-            ``"open"`` where it may lie outside.
-    """
-
-    name: str
-    t: float | None
-    low: float | None
-    high: float | None
-    is_reached: bool
-    side: str
-
-    @property
-    def half_width(self) -> float | None:
-        """Half of the interval's width, None without both limits."""
-        return None if self.low is None or self.high is None else 0.5 * (self.high - self.low)
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing more need be measured for it."""
-        return self.is_reached or self.side in ("below", "above")
-
-
-def curve_of(
-    target: Target, labels: Sequence[str], weights: NDArray[np.float64], error: float, voted: bool
-) -> CurveOf:
-    """The curve on which a target lies."""
-    after, before = target.sets(labels, weights)
-    if target.quantity != "t_before":
-        before = None
-    return CurveOf(target.feature, weights, error, after, before, voted)
 
 
 @dataclass(eq=False)
@@ -283,12 +188,9 @@ class Decider:
         self.posterior = posterior
         generator = numpy_stream(s.seed, "search", self.num_results)
         self._draws = posterior.sample(_NUM_DRAWS, generator)
-        self._widths = [
-            self._log_widths(target, k) for target, k in zip(s.targets, self._place, strict=True)
-        ]
         self.found = tuple(
-            self._found(target, self._curves[k], k, float(np.std(width)))
-            for target, k, width in zip(s.targets, self._place, self._widths, strict=True)
+            self.locate(target.name, k, self._threshold(target, self._curves[k]))
+            for target, k in zip(s.targets, self._place, strict=True)
         )
         if not self.num_results:
             return
@@ -305,23 +207,25 @@ class Decider:
             }
         )
 
-    def _log_widths(self, target: Target, index: int) -> NDArray[np.float64]:
-        """Log of the time that each draw takes to fall by two logits around the target."""
-        value = self._threshold(target, self._curves[index])
-        logit = np.log(value / (1.0 - value))
-        late, early = (
-            crossing_times(self.settings.chain, self._draws[index], 1 / (1 + np.exp(-(logit + d))))
-            for d in (-1.0, 1.0)
-        )
-        return np.asarray(np.log(np.maximum(late - early, 0.01)))
+    def locate(self, name: str, index: int, value: float) -> Found:
+        """Where a curve of the posterior falls through a value.
 
-    def _found(self, target: Target, curve: CurveOf, index: int, width_error: float) -> Found:
+        Args:
+            name: What to call it.
+            index: Index of the curve.
+            value: The value, in (0, 1).
+
+        Returns:
+            The time with its interval.
+        """
         assert self.posterior is not None
-        crossing = self.posterior.crossing(index, self._threshold(target, curve))
-        low, middle, high = crossing.interval(self.settings.confidence)
+        low, middle, high = self.posterior.crossing(index, value).interval(
+            self.settings.confidence
+        )
         if np.isfinite(low) and np.isfinite(high):
             # searches end sooner where the slope is thought steeper than it is
-            wider = 1.0 + _CAUTION * min(width_error, 1.0)
+            error = float(np.std(self._log_widths(index, value)))
+            wider = 1.0 + _CAUTION * min(error, 1.0)
             low, high = middle - wider * (middle - low), middle + wider * (high - middle)
         side = "inside"
         if high == -np.inf or low == np.inf:
@@ -329,15 +233,22 @@ class Decider:
         elif not (np.isfinite(low) and np.isfinite(high)):
             side = "open"
         return Found(
-            name=target.name,
+            name=name,
             t=middle if np.isfinite(middle) else None,
             low=low if np.isfinite(low) else None,
             high=high if np.isfinite(high) else None,
-            is_reached=bool(0.5 * (high - low) <= self.settings.half_width)
-            if side == "inside"
-            else False,
+            is_reached=side == "inside" and 0.5 * (high - low) <= self.settings.half_width,
             side=side,
         )
+
+    def _log_widths(self, index: int, value: float) -> NDArray[np.float64]:
+        """Log of the time that each draw takes to fall by two logits around the value."""
+        logit = np.log(value / (1.0 - value))
+        late, early = (
+            crossing_times(self.settings.chain, self._draws[index], 1 / (1 + np.exp(-(logit + d))))
+            for d in (-1.0, 1.0)
+        )
+        return np.asarray(np.log(np.maximum(late - early, 0.01)))
 
     def _threshold(self, target: Target, curve: CurveOf) -> float:
         if target.feature in self.settings.priors:
@@ -382,7 +293,8 @@ class Decider:
             for i, target in enumerate(s.targets):
                 if self._place[i] == k and is_open[i]:
                     value = self._threshold(target, curve)
-                    rows += [crossing_times(s.chain, self._draws[k], value), self._widths[i]]
+                    times = crossing_times(s.chain, self._draws[k], value)
+                    rows += [times, self._log_widths(k, value)]
                     weights += [1.0, _WIDTH_WEIGHT]
             probs = own.chance + (1.0 - own.chance) * s.chain.value[self._draws[k]]
             outlooks.append(Outlook.of(probs, np.stack(rows), np.array(weights), own.design))

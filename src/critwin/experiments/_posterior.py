@@ -131,7 +131,7 @@ class Posterior:
 
     def mean(self) -> NDArray[np.float64]:
         """Mean curves ``f``, shape ``(F, N)``."""
-        return np.einsum("nfrv,v->fn", self.smoothed, self.chain.value)
+        return np.asarray(np.einsum("nfrv,v->fn", self.smoothed, self.chain.value))
 
     def crossing(self, curve: int, value: float) -> Crossing:
         """Where a curve falls through a value.
@@ -176,8 +176,8 @@ class Posterior:
         weight = np.where(part < _PARTS, law[:-1][:, :, index], 0.0)
         cell = np.arange(len(gap))[:, None, None] * _PARTS
         bins = (np.minimum(part, _PARTS - 1) + cell).astype(np.int64)
-        inside = np.bincount(bins.ravel(), weight.ravel(), minlength=len(gap) * _PARTS)
-        inside = inside.reshape(len(gap), _PARTS) + 1e-12
+        counted = np.bincount(bins.ravel(), weight.ravel(), minlength=len(gap) * _PARTS)
+        inside = np.asarray(counted, dtype=np.float64).reshape(len(gap), _PARTS) + 1e-12
         share = np.cumsum(inside, axis=1) / inside.sum(axis=1, keepdims=True)
         below = by_node[:-1, None] + np.diff(by_node)[:, None] * share
         edges = chain.t[:-1, None] + gap[:, None] * (np.arange(1, _PARTS + 1) / _PARTS)
@@ -255,7 +255,7 @@ def crossing_times(chain: Chain, index: NDArray[np.int64], value: float) -> NDAr
     part = np.clip((a - threshold) / np.maximum(a - b, _LEAST), 0.0, 1.0)
     found = chain.t[k] + part * (chain.t[k + 1] - chain.t[k])
     found = np.where(last < 0, chain.t[0], found)
-    return np.where(last == len(chain.t) - 1, chain.t[-1] + 0.5, found)
+    return np.asarray(np.where(last == len(chain.t) - 1, chain.t[-1] + 0.5, found))
 
 
 def _likelihood(chain: Chain, tally: Tally) -> NDArray[np.float64]:

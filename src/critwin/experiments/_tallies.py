@@ -108,8 +108,8 @@ def tally(
         design, rho = _design(curve.chance, mean[node], source, hit, vote)
     return (
         Tally(
-            hits=hits,
-            number=number,
+            hits=np.asarray(hits, dtype=np.float64),
+            number=np.asarray(number, dtype=np.float64),
             chance=curve.chance,
             chance_error=curve.prior_error if curve.after is None else 0.0,
             design=design,

@@ -18,12 +18,13 @@ import numpy as np
 
 from critwin.errors import InputError, TooManyInvalidError
 from critwin.experiments.forward_reverse import given_samples, plan_sources
+from critwin.experiments.in_memory import loaded_parts
 from critwin.experiments.measuring import Context, Progress, finish, iterate, measure_sources
 from critwin.experiments.search_levels import candidate_levels
 from critwin.experiments.search_results import TargetResult, results_of, windows_of
 from critwin.experiments.search_session import SearchOptions, SearchSession
 from critwin.experiments.sources import SourceState, dataset_of
-from critwin.experiments.spec import Spec, check_condition, check_features, choose_reversal
+from critwin.experiments.spec import Spec, check_condition, choose_reversal
 from critwin.experiments.units import resolve_levels
 from critwin.records import Records, concatenate
 from critwin.windows import CriticalWindow
@@ -128,13 +129,7 @@ def search(
             not one.
         TooManyInvalidError: If the share of invalid results is above the limit.
     """
-    from critwin.features.registry import load_feature
-    from critwin.models.registry import load_model
-
-    engine = load_model(model)
-    names = [features] if isinstance(features, str) or not _is_list(features) else features
-    loaded = tuple(load_feature(feature, model=engine) for feature in names)
-    check_features(loaded)
+    engine, loaded = loaded_parts(model, features)
     given = None if isinstance(sources, str) else given_samples(sources, engine)
     if num_sources is None and given is None:
         num_sources = len(dataset_of(engine)) if sources == "dataset" else MOST_GENERATED
@@ -215,10 +210,6 @@ def search(
         trace=tuple(decider.trace),
         posterior=decider.posterior,
     )
-
-
-def _is_list(features: Any) -> bool:
-    return isinstance(features, list | tuple)
 
 
 def _tuple(targets: Sequence[str | Target] | None) -> tuple[str | Target, ...] | None:

@@ -16,8 +16,9 @@ from critwin.views import transitions_from_records
 from critwin.windows import CriticalWindow, Curve, critical_window
 
 if TYPE_CHECKING:
-    from critwin.experiments._deciding import Decider, Found
+    from critwin.experiments._deciding import Decider
     from critwin.experiments._posterior import Posterior
+    from critwin.experiments._search_settings import Found
     from critwin.experiments.search_session import SearchSession
     from critwin.experiments.search_targets import Target
     from critwin.records import Records
@@ -122,11 +123,9 @@ def windows_of(session: SearchSession, records: Records) -> tuple[CriticalWindow
             continue
         seen.add(key)
         if target.after is None:
-            edges = _kept_edges(decider, target)
+            own: dict[str, Any] = {**shared, **_kept_edges(decider, target)}
             windows.append(
-                CriticalWindow(
-                    criterion="kept", feature=target.feature, notes=(_NOTE,), **edges, **shared
-                )
+                CriticalWindow(criterion="kept", feature=target.feature, notes=(_NOTE,), **own)
             )
             continue
         windows.append(_operational(decider, target, records, shared))
@@ -181,11 +180,7 @@ def _kept_edges(decider: Decider, target: Target) -> dict[str, Edge]:
     index = decider.index_of(target)
     edges = {}
     for name, value in (("start", 0.9), ("midpoint", 0.5), ("end", 0.1)):
-        low, middle, high = posterior.crossing(index, value).interval(confidence)
-        side = "below" if high == -np.inf else "above" if low == np.inf else "inside"
-        edges[name] = _edge(
-            *(x if np.isfinite(x) else None for x in (low, middle, high)), confidence, side
-        )
+        edges[name] = edge_in(decider.locate(name, index, value), confidence)
     draws = posterior.sample(
         _NUM_DRAWS, numpy_stream(settings.seed, "search", "width"), curves=[index]
     )[0]

@@ -11,7 +11,8 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.experiments._curve_chain import chain_on
-from critwin.experiments._deciding import Batch, Decider, Settings, curve_of
+from critwin.experiments._deciding import Decider
+from critwin.experiments._search_settings import Batch, Settings, curve_of
 from critwin.experiments.priors import priors_of
 from critwin.experiments.search_targets import Target, parse_targets
 from critwin.experiments.spec import EXPERIMENT, Spec, num_evaluations

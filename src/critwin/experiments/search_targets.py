@@ -118,7 +118,7 @@ class Target:
         """
         if self.after is None:
             return None, None
-        found = []
+        found: list[tuple[int, ...] | None] = []
         for names in (self.after, self.before):
             if names is None:
                 found.append(None)

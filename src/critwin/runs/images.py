@@ -61,7 +61,8 @@ class Images:
         rows = [
             row
             for row, unit in enumerate(measured.units)
-            if unit.source_index < self.kept and unit.replicate == 0
+            if unit.source_index < self.kept
+            and unit.replicate == 0
             # arms of an intervention share source and level: there is no one image of the two
             and ":" not in unit.experiment
         ]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.experiments._deciding import Decider, Settings
+from critwin.experiments._deciding import Decider
+from critwin.experiments._search_settings import Settings
 from critwin.experiments.measuring import Context, measure, measure_sources
 from critwin.experiments.spec import plan
 from critwin.runs.prepare import Prepared, spec_of, use_threads

@@ -12,7 +12,7 @@ equal covariance, means in a plane             quadrature           ``<= 1e-10``
 equal means, isotropic covariances             quadrature           ``<= 1e-10``
 equal covariance, any means                    Sobol in rank <= K-1  stderr
 isotropic covariances                          Sobol in rank + 1    stderr
-anything else                                  Sobol in D           stderr
+anything else                                  Sobol in D or 2 D    stderr
 =============================================  ===================  =======================
 
 Source: Li & Chen (2024), sec. 2; Li, Karan & Chen (2025), sec. 3 and Def. 4.
@@ -31,6 +31,7 @@ from critwin.errors import InputError
 from critwin.levels import alpha_sigma
 from critwin.streams import seed_of
 from critwin.theory import _line as line_laws
+from critwin.theory._forms import num_normals, rotated_average
 from critwin.theory._sphere import (
     isotropic_average,
     meeting,
@@ -71,6 +72,8 @@ __all__ = [
 ]
 
 _MAX_ELEMENTS = 1 << 22
+_SMALL_DIM = 16  # up to which noised samples take one normal a coordinate, whatever the axes
+_MAX_SOBOL_DIM = 21201
 
 
 def exact_transitions(
@@ -238,9 +241,12 @@ def _component_law(
     _refuse_quadrature(method)
 
     def general(points: Array) -> Array:
-        return _full_average(m, torch.from_numpy(ndtri(points)), alpha, sigma)
+        if m.dim <= _SMALL_DIM:
+            return _full_average(m, torch.from_numpy(ndtri(points)), alpha, sigma)
+        return rotated_average(m, ndtri(points), alpha, sigma)
 
-    return _sobol(general, m.dim, len(alpha), m, num_samples, seed)
+    dim = m.dim if m.dim <= _SMALL_DIM else num_normals(m)
+    return _sobol(general, dim, len(alpha), m, num_samples, seed)
 
 
 def _sobol(
@@ -252,8 +258,12 @@ def _sobol(
     sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
     for r in range(NUM_SCRAMBLES):
         engine_seed = seed_of(seed, "exact_transitions", r)
-        engine = sobol_engine(max(dim, 1), scramble=True, seed=engine_seed)
-        cells = engine.draw(count, dtype=torch.float64).numpy()[:, :dim]
+        if dim > _MAX_SOBOL_DIM:  # plain random numbers
+            generator = torch.Generator().manual_seed(engine_seed)
+            cells = torch.rand((count, dim), dtype=torch.float64, generator=generator).numpy()
+        else:
+            engine = sobol_engine(max(dim, 1), scramble=True, seed=engine_seed)
+            cells = engine.draw(count, dtype=torch.float64).numpy()[:, :dim]
         scrambles[r] = average((np.floor(cells * 2**30) + 0.5) / 2**30)  # never 0 or 1
     scrambles /= scrambles.sum(axis=-1, keepdims=True)
     return _Law(scrambles.mean(axis=0), scrambles, "sobol")
