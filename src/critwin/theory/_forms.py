@@ -1,7 +1,7 @@
 r"""Posteriors of Gaussian components of any covariance, all noise levels at once.
 
-In the axes of component j the noised covariance is diagonal, ``v = alpha^2 lambda_j + sigma^2``. With
-``y = alpha x + sigma z``, ``a`` and ``b`` the coordinates of ``x - mu_j`` and ``z`` there,
+In the axes of component j the noised covariance is diagonal, ``v = alpha^2 lambda_j + sigma^2``.
+With ``y = alpha x + sigma z``, ``a`` and ``b`` the coordinates of ``x - mu_j`` and ``z`` there,
 
     ``(y - alpha mu_j)^T S_j^{-1} (y - alpha mu_j) = sum_d (alpha^2 a_d^2 + 2 alpha sigma a_d b_d +
     sigma^2 b_d^2) / v_d``:
