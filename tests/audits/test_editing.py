@@ -2,21 +2,28 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from critwin.audits import editing
 from critwin.audits.editing import advise, wish_of
+from critwin.audits.editing_start import wishes_in_words
 from critwin.audits.section import load_all
 from critwin.audits.strength import sampler
 from critwin.cli import main
 from critwin.errors import InputError
-from critwin.levels import logsnr_of_ou_time
+from critwin.levels import logsnr_of_ou_time, ou_time
+from critwin.models.registry import load_model
 from critwin.records import FeatureColumns, Records
-from critwin.runs.folder import verify_folder
+from critwin.runs.files import png
+from critwin.runs.folder import open_run, verify_folder
+from tiny_clip import clip_folder, no_network
+from tiny_pipelines import save_tiny
 
 TIMES = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
 LOGSNR = logsnr_of_ou_time(TIMES)
@@ -68,7 +75,7 @@ def test_the_level_that_does_both() -> None:
     assert found.best.both[1] < 0.9 * 0.65 < found.best.both[2]
     assert found.best.num_sources == 200  # half of them chose
     section = found.section()
-    assert "Edit from t = 1.50 to 1.50" in section.answer
+    assert "Edit from t = 1.50: " in section.answer
     assert f"{found.best.both[0]:.0%}" in section.answer
     text = json.dumps(found.as_dict(), allow_nan=False)
     assert json.loads(text)["best"]["t"] == found.best.t
@@ -107,13 +114,13 @@ def test_promised_rates_hold_and_rates_on_the_choosing_half_do_not(
         return advise(records, keep=["shape"], change=["ink"], confidence=0.9).best.both
 
     assert coverage(best) >= 0.84  # of .9: two standard errors of 120 runs below
-    rates = editing._rates
+    rates = editing.rates_of
 
-    def same_half(level: Any, cluster: Any, events: Any, rows: Any, confidence: float) -> Any:
-        here = rows if rows.all() else cluster % 2 == 0  # the planted bug
-        return rates(level, cluster, events, here, confidence)
+    def same_half(events: Any, rows: Any, confidence: float) -> Any:
+        here = rows if rows.all() else events.cluster % 2 == 0  # the planted bug
+        return rates(events, here, confidence)
 
-    monkeypatch.setattr(editing, "_rates", same_half)
+    monkeypatch.setattr(editing, "rates_of", same_half)
     assert coverage(best) < 0.82
 
 
@@ -126,15 +133,116 @@ def test_one_image_says_so() -> None:
 
 def test_strengths_start_at_the_level() -> None:
     found = advise(
-        edits(KEPT, CHANGED, num=200), keep=["shape"], change=["ink"], presets=["sd15", "sdxl"],
+        edits(KEPT, CHANGED, num=200), keep=["shape"], change=["ink"], samplers=["sd15", "sdxl"],
         steps=30,
     )  # fmt: skip
-    for row in found.starts:
-        chosen = sampler(row["preset"], steps=30)
-        assert chosen.level(row["strength"]) == pytest.approx(row["logsnr effective"])
-        assert chosen.start(row["strength"]) == row["start step"]
+    own = [start for start in found.starts if start.tool == "diffusers"]
+    assert [start.model for start in own] == ["sd15", "sdxl"]
+    for start in own:
+        chosen = sampler(start.model, steps=30)
+        assert chosen.level(start.values["strength"]) == pytest.approx(start.logsnr)
+        assert chosen.start(start.values["strength"]) == start.values["start step"]
         gaps = np.abs(chosen.logsnr - found.best.logsnr)
-        assert abs(row["logsnr effective"] - found.best.logsnr) == pytest.approx(gaps.min())
+        assert abs(start.logsnr - found.best.logsnr) == pytest.approx(gaps.min())
+        assert start.kept == pytest.approx(
+            np.interp(start.t, TIMES, [rate.kept[0] for rate in found.rates])
+        )
+        assert start.guidance is not None
+        assert found.guidance is not None
+        inside = (ou_time(chosen.logsnr) >= found.guidance[0]) & (
+            ou_time(chosen.logsnr) <= found.guidance[1]
+        )
+        assert start.guidance == (np.flatnonzero(inside)[0], np.flatnonzero(inside)[-1])
+    assert {s.tool for s in found.starts} == {
+        "diffusers", "ComfyUI KSampler", "ComfyUI KSamplerAdvanced", "A1111",
+    }  # fmt: skip
+    for start in found.starts:  # whole settings of other tools are coarser
+        assert abs(start.t - found.best.t) < 0.12
+    names = [row[0] for table in found.section().tables for row in table.rows]
+    assert "ComfyUI KSampler" in names
+
+
+def test_another_reversal_is_said() -> None:
+    found = advise(edits(KEPT, CHANGED), keep=["shape"], change=["ink"], samplers=["digits"])
+    assert not any("has rates of its own" in line for line in found.section().details)
+    found = advise(edits(KEPT, CHANGED), keep=["shape"], change=["ink"], samplers=["sd15"])
+    assert any("has rates of its own" in line for line in found.section().details)
+
+
+def test_a_level_that_meets_both_rates_is_preferred_to_the_most_successes() -> None:
+    kept, changed = [1.0, 0.85, 0.75, 0.5, 0.4], [0.05, 0.6, 0.9, 0.9, 0.9]
+    found = advise(
+        edits(kept, changed, num=2000), keep=["shape"], change=["ink"], least_changed=0.5
+    )
+    assert found.status == "found"
+    assert found.best.t == pytest.approx(1.0)
+    assert 0.75 * 0.9 > 0.85 * 0.6
+
+
+def test_few_sources_are_unsure_where_many_know_that_there_is_none() -> None:
+    kept, changed = [1, 0.9, 0.76, 0.3, 0.2], [0, 0.1, 0.46, 0.6, 0.7]
+    for num, status in ((12, "unsure"), (3000, "none")):
+        found = advise(
+            edits(kept, changed, num=num), keep=["shape"], change=["ink"], least_changed=0.5
+        )
+        assert found.status == status
+        assert found.guidance is None
+        wanted = "No level keeps" if status == "none" else "No level is known"
+        assert found.section().answer.startswith(wanted)
+
+
+def test_the_wanted_change_is_half_of_what_a_fresh_sample_gives() -> None:
+    records = edits(KEPT, CHANGED, num=600)
+    bare = advise(records, keep=["shape"], change=["ink"])
+    assert bare.full_change == max(rate.changed[0] for rate in bare.rates)
+    told = replace(records, priors={"ink": {"a": 0.5, "b": 0.3, "c": 0.2}})
+    found = advise(told, keep=["shape"], change=["ink"])
+    assert found.full_change == pytest.approx(1 - 1 / 3, abs=0.03)  # sources are uniform
+    assert found.least_changed == found.full_change / 2
+    asked = advise(told, keep=["shape"], change=["ink=a,b"])
+    assert asked.full_change == pytest.approx(0.8)
+
+
+def test_abstentions_are_failures_and_invalid_results_are_left_out() -> None:
+    records = edits(np.ones(5), np.ones(5), num=100)
+    columns = records.features["ink"]
+    silent, invalid = np.arange(len(records)) % 4 == 0, np.arange(len(records)) % 4 == 1
+    spoilt = replace(
+        records,
+        valid=~invalid,
+        features={
+            **records.features,
+            "ink": replace(columns, after=np.where(silent, -1, columns.after)),
+        },
+    )
+    found = advise(spoilt, keep=["shape"], change=["ink"])
+    assert found.num_abstained == 125
+    assert found.num_invalid == 125
+    shares = [rate.changed[0] for rate in found.rates]
+    assert float(np.mean(shares)) == pytest.approx(2 / 3, abs=0.01)
+    assert any("count as failures" in line for line in found.section().limits)
+
+
+def test_kinds_of_records_are_not_mixed() -> None:
+    records = edits(KEPT, CHANGED)
+    half = records.source < "s0030"
+    mixed = replace(records, reversal=np.where(half, "ode", "stochastic"))
+    with pytest.raises(InputError, match="several kinds of reversal"):
+        advise(mixed, keep=["shape"], change=["ink"])
+    found = advise(mixed, keep=["shape"], change=["ink"], where={"reversal": "ode"})
+    assert found.reversal == "ode"
+    half = np.arange(len(records)) % 2 == 0
+    mixed = replace(records, condition=np.where(half, "", "x"))
+    with pytest.raises(InputError, match="several conditions"):
+        advise(mixed, keep=["shape"], change=["ink"])
+
+
+def test_labels_that_hold_commas_and_equals() -> None:
+    known = {"scene": ("beach, at night", "a=b"), "scene=x": ("y",)}
+    assert wish_of("scene=beach, at night", known).labels == ("beach, at night",)
+    assert wish_of("scene=a=b", known).labels == ("a=b",)
+    assert wish_of("scene=x", known).feature == "scene=x"
+    assert wish_of("scene=a,b", known).labels == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +253,7 @@ def test_strengths_start_at_the_level() -> None:
         ({"keep": ["shape=z"], "change": ["ink"]}, "unknown label"),
         ({"keep": [], "change": ["ink"]}, "nothing to advise on"),
         ({"keep": ["shape"], "change": ["ink"], "least_kept": 0}, "out of range"),
-        ({"keep": ["shape"], "change": ["ink"], "presets": ["sd9"]}, "sd9"),
+        ({"keep": ["shape"], "change": ["ink"], "samplers": ["sd9"]}, "sd9"),
     ],
 )
 def test_what_cannot_be_advised(options: dict[str, Any], said: str) -> None:
@@ -188,12 +296,93 @@ def test_the_command(
     assert main([*asked, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["interval"] is None  # what is kept cannot change: the two read the same
-    assert main(asked) == 0
+    assert "Editing strength" in Path("run/report.html").read_text()
+    assert main([*asked, "--no-report"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("No level keeps")
+    assert out.startswith("No level is known")  # 40 sources exclude no level for sure
     assert "strength" in out
     assert "editing" in load_all("run")
     assert verify_folder(tmp_path / "run") == ([], [])
-    assert main(["advise", "run", "--keep", "component", "--change", "component"]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert main(["advise", "nowhere", "--keep", "a", "--change", "b"]) == 2
+    mistakes = [
+        ["run", "--keep", "component", "--change", "component"],
+        ["nowhere", "--keep", "a", "--change", "b"],
+        ["--keep", "a", "--change", "b", "--model", "digits"],
+        ["run", "--keep", "component", "--change", "again", "--image", "x.png"],
+        ["run", "--keep", "component", "--change", "again", "--scheduler", "DDIMScheduler"],
+        ["run", "--keep", "component", "--change", "again", "--preset", "sd9"],
+        ["run", "--keep", "component", "--change", "again", "--preset", "sd15",
+         "--scheduler", "DDIMSheduler"],
+        ["run", "--keep", "component", "--change", "again", "--confidence", "2"],
+        ["run", "--keep", "component", "--change", "again", "--where", "x"],
+        ["run", "--keep", "component", "--change", "again", "--reversal", "ode"],
+        ["--keep", "digit", "--change", "ink", "--model", "digits", "--image", "no.png",
+         "--out", "new"],
+        ["--keep", "digit", "--change", "hue9", "--model", "digits", "--image", "no.png",
+         "--out", "new"],
+    ]  # fmt: skip
+    for words in mistakes:
+        assert main(["advise", *words]) == 2, words
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1, words
+    assert not Path("new").exists()
+
+
+def test_one_image_of_the_digits_starts_its_run_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model: Any = load_model("digits")
+    Path("photo.png").write_bytes(png(model.decode(model.dataset().clean([0]))[0]))
+    asked = [
+        "advise", "--model", "digits", "--image", "photo.png", "--keep", "ground", "--change",
+        "digit", "--out", "run", "--levels", "2", "--replicates", "8", "--steps", "2",
+        "--preset", "digits", "--json", "--no-report",
+    ]  # fmt: skip
+    assert main(asked) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["is_one_source"]
+    assert first["best"]["num_sources"] == 4
+    records = open_run("run").records()
+    assert np.unique(records.planted["file"]).tolist() == ["photo.png"]
+    assert len(records) == 16
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert verify_folder(tmp_path / "run") == ([], [])
+    assert main([*asked, "--seed", "1"]) == 2  # another run than the folder's
+
+
+def test_one_photo_of_a_pipeline_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_tiny("sd", tmp_path / "sd")
+    clip_folder(tmp_path / "clip")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save("x.png")
+    with no_network():
+        code = main([
+            "advise", "--model", "sd", "--image", "x.png", "--keep", "a woman", "--change",
+            '"beach","forest"', "--labeller", "clip", "--out", "run", "--levels", "2",
+            "--replicates", "8", "--steps", "4", "--preset", "sd15", "--least-kept", "0.01",
+            "--no-report",
+        ])  # fmt: skip
+    said = capsys.readouterr()
+    run = open_run("run")
+    assert run.labels == {
+        "keep": ("a woman", "anything else"),
+        "change": ("beach", "forest", "anything else"),
+    }
+    assert run.config.model.options["steps"] == 4
+    # an image of noise is whatever the tiny labeller says; both ends are one line
+    if code == 2:
+        assert "too few to advise on" in said.err
+    else:
+        assert "of edits from t" in said.out
+        assert "ComfyUI KSampler" in said.out
+
+
+def test_wishes_in_words() -> None:
+    wishes, labels = wishes_in_words(['"a beach, at night",forest', "hair=red"], "change")
+    assert labels == {"change": ["a beach, at night", "forest"], "hair": ["red"]}
+    assert [wish.feature for wish in wishes] == ["change", "hair"]
+    for texts in ([""], ["a,,b"], ["a,a"], ["x=a", "x=b"]):
+        with pytest.raises(InputError):
+            wishes_in_words(texts, "keep")

@@ -3,62 +3,210 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from critwin.audits.editing import Advice
+    from critwin.audits.strength import Sampler
 
 __all__ = ["advise"]
 
 
 def advise(
-    run: Annotated[Path, typer.Argument(help="Run folder of the forward–reverse experiment.")],
     keep: Annotated[
-        list[str], typer.Option(help="Feature to keep: digit, or digit=8. Repeatable.")
+        list[str],
+        typer.Option(help="Feature to keep: digit, or digit=8; with --image words. Repeatable."),
     ],
     change: Annotated[
-        list[str], typer.Option(help="Feature to change: ink, or ink=red,blue. Repeatable.")
+        list[str],
+        typer.Option(help="Feature to change: ink, or ink=red,blue; with --image words."),
     ],
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder of the forward–reverse experiment.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Start the run that is needed: a model, or a pipeline's folder or name."
+        ),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="The image to edit.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to start or go on with.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="Prompt of the edit.")] = None,
+    labeller: Annotated[
+        str | None, typer.Option(help="Folder or hub name of the CLIP or SigLIP that reads words.")
+    ] = None,
+    reversal: Annotated[
+        str | None,
+        typer.Option(help="Reversal of a started run, or the one to read: stochastic or ode."),
+    ] = None,
+    replicates: Annotated[int, typer.Option(min=8, help="Edits at a level.")] = 32,
+    levels: Annotated[int, typer.Option(min=2, help="Levels of a started run.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a started run.")] = 0,
+    where: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE that rows must have. Repeatable.")
+    ] = None,
     preset: Annotated[
         list[str] | None,
-        typer.Option(help="Give strengths for sd15, sd21, sdxl, sd3, flux or digits. Repeatable."),
+        typer.Option(help="Give settings for sd15, sd21, sdxl, sd3, flux or digits. Repeatable."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of those samplers.")] = 25,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(help="Scheduler of diffusers in place of the preset's own. Repeatable."),
+    ] = None,
+    karras: Annotated[bool, typer.Option("--karras", help="With Karras' sigmas.")] = False,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Steps of the samplers, and of a started run.")
+    ] = 25,
     least_kept: Annotated[float, typer.Option(help="Rate of keeping to promise.")] = 0.8,
-    least_changed: Annotated[float, typer.Option(help="Rate of changing to promise.")] = 0.5,
+    least_changed: Annotated[
+        float | None,
+        typer.Option(help="Rate of changing to promise; half of what a fresh sample gives."),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of the limits.")] = 0.95,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads of torch.")] = None,
+    report: Annotated[bool, typer.Option(help="Write the report again.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say at which noise an edit changes one feature and keeps another."""
+    from critwin.audits.editing import Wish
     from critwin.audits.editing import advise as advice_of
     from critwin.audits.section import save
     from critwin.cli._output import print_json, say
+    from critwin.cli._source import pairs, speaking_of_options
     from critwin.errors import InputError
     from critwin.runs.folder import open_run
 
     if not 0.5 <= confidence < 1.0:
         raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
-    words = ["critwin", "advise", str(run)]
+    own = _own_samplers(preset, scheduler, karras=karras, steps=steps)
+    started = {"--model": model, "--image": image, "--out": out}
+    wishes: tuple[Sequence[str | Wish], Sequence[str | Wish]] = (keep, change)
+    words = ["critwin", "advise"]
+    if run is None:
+        if missing := [name for name, value in started.items() if value is None]:
+            raise InputError(
+                "nothing to advise on",
+                got="no run folder, and no " + ", ".join(missing),
+                wanted="a run folder, or all of " + ", ".join(started),
+            )
+        from critwin.audits.editing_start import start_edit
+        from critwin.cli._output import note
+        from critwin.cli._progress import progress_bar
+
+        with progress_bar() as progress:
+            outcome, kept, changed = start_edit(
+                str(model),
+                str(image),
+                keep,
+                change,
+                str(out),
+                labeller=labeller,
+                prompt=prompt,
+                reversal=reversal,
+                num_levels=levels,
+                replicates=replicates,
+                steps=steps,
+                seed=seed,
+                threads=threads,
+                progress=progress,
+                say=note,
+            )
+        run, wishes = outcome.path, (kept, changed)
+        words += [w for name, value in started.items() for w in (name, str(value))]
+        asked = {"--prompt": prompt, "--labeller": labeller, "--steps": steps, "--seed": seed}
+        asked |= {"--levels": levels, "--replicates": replicates}
+        words += [
+            w for name, value in asked.items() if value is not None for w in (name, str(value))
+        ]
+        condition = None
+    else:
+        extra = {**started, "--prompt": prompt, "--labeller": labeller}
+        if given := [name for name, value in extra.items() if value is not None]:
+            raise InputError(
+                "a run folder has its model and images already",
+                got=", ".join(given),
+                next_step="leave them out, or leave the run folder out",
+            )
+        words.append(str(run))
+        condition = pairs(where, name="--where")
     words += [word for name in keep for word in ("--keep", name)]
     words += [word for name in change for word in ("--change", name)]
-    found = advice_of(
-        open_run(run).records(),
-        keep=keep,
-        change=change,
-        presets=preset or (),
-        steps=steps,
-        least_kept=least_kept,
-        least_changed=least_changed,
-        confidence=confidence,
-        rerun=shlex.join(words),
-    )
-    save(found, run, parameters={"keep": list(keep), "change": list(change)})
-    if as_json:
-        print_json({"run": str(run), **found.as_dict(), "answer": found.section().answer})
-        return
-    say(found.section().answer)
-    for row in found.starts:
-        say(
-            f"{row['preset']}, {row['scheduler']}, {row['steps']} steps: strength "
-            f"{row['strength']:g}, start step {row['start step']} (t = {row['t effective']:.3f})"
+    filters: dict[str, Any] = dict(condition or {})
+    if reversal is not None:
+        filters["reversal"] = reversal
+        words += ["--reversal", reversal]
+    for name in preset or ():
+        words += ["--preset", name]
+    opened = open_run(run)
+    with speaking_of_options():
+        found = advice_of(
+            opened.records(),
+            keep=wishes[0],
+            change=wishes[1],
+            samplers=own,
+            steps=steps,
+            least_kept=least_kept,
+            least_changed=least_changed,
+            where=filters or None,
+            confidence=confidence,
+            rerun=shlex.join(words),
         )
+    save(found, run, parameters={"keep": list(keep), "change": list(change), "where": filters})
+    path: Path | None = None
+    if report:
+        from critwin.reports import write_report
+
+        path = write_report(run, run / "report.html")
+    if as_json:
+        facts = {"run": str(run), **found.as_dict(), "answer": found.section().answer}
+        print_json({**facts, "report": None if path is None else str(path)})
+        return
+    for line in _lines(found):
+        say(line)
+    if path is not None:
+        say(f"Report: {path}")
+
+
+def _lines(found: Advice) -> list[str]:
+    from critwin.audits._editing_words import setting_in_words
+
+    section = found.section()
+    said = [line for line in section.details if not line.startswith("diffusers")]
+    return [section.answer, *said, *(setting_in_words(start) for start in found.starts)]
+
+
+def _own_samplers(
+    presets: Sequence[str] | None,
+    schedulers: Sequence[str] | None,
+    *,
+    karras: bool,
+    steps: int,
+) -> list[str | Sampler]:
+    """Presets, and their configurations under other schedulers."""
+    from critwin.errors import InputError
+
+    names = list(presets or ())
+    if (schedulers or karras) and not names:
+        raise InputError(
+            "a scheduler needs a model's configuration",
+            got=", ".join(schedulers or ["--karras"]),
+            next_step="give --preset too",
+        )
+    if not names:
+        return []
+    from critwin.audits.strength import sampler
+
+    options = {"use_karras_sigmas": True} if karras else {}
+    out: list[str | Sampler] = []
+    for name in names:
+        if not schedulers and not karras:
+            sampler(name, steps=steps)  # a name that does not exist is said at once
+            out.append(name)
+        for scheduler in schedulers or ([None] if karras else []):
+            out.append(sampler(name, scheduler=scheduler, steps=steps, options=options))
+    return out
