@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 _FEW_HITS = 10.0
+_FEW_MOVED = 10  # pairs that differ, below which a normal limit is not trusted
 
-__all__ = ["mean_interval", "mover", "proportion_interval"]
+__all__ = ["mean_interval", "mover", "paired_interval", "proportion_interval"]
 
 
 def proportion_interval(
@@ -87,6 +88,28 @@ def mean_interval(
     """
     half = stats.t.ppf(0.5 + confidence / 2.0, max(degrees, 1.0)) * np.sqrt(variance)
     return np.asarray(mean - half), np.asarray(mean + half)
+
+
+def paired_interval(gap: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """Limits of the mean of paired differences in [-1, 1].
+
+    Args:
+        gap: Difference of every source, shape ``(S,)``.
+        confidence: E.g. .95.
+
+    Returns:
+        Student's limits; where fewer than ten sources differ at all, each side is bounded by the
+        exact limit of the share of sources that moved that way.
+    """
+    num, tail = len(gap), (1.0 - confidence) / 2.0
+    if np.count_nonzero(gap) >= _FEW_MOVED:
+        half = stats.t.ppf(1 - tail, num - 1) * gap.std(ddof=1) / np.sqrt(num)
+        return max(-1.0, float(gap.mean() - half)), min(1.0, float(gap.mean() + half))
+
+    def most(hits: int) -> float:
+        return 1.0 if hits == num else float(stats.beta.ppf(1 - tail, hits + 1, num - hits))
+
+    return -most(int(np.sum(gap < 0))), most(int(np.sum(gap > 0)))
 
 
 def mover(

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
-from critwin._intervals import proportion_interval
+from critwin._intervals import paired_interval, proportion_interval
 from critwin.errors import InputError
 from critwin.levels import ou_time
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Effect", "Following", "effects", "following", "is_intervention"]
 
 _PREFIX = "intervene:"
-_FEW = 10  # discordant sources below which a normal limit is not trusted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -246,7 +244,7 @@ def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list
             own = (before == index).astype(np.float64)
             if not mine.any() and not own.any():
                 continue
-            low, high = _paired_limits(mine - own, confidence)
+            low, high = paired_interval(mine - own, confidence)
             found.append(
                 Effect(
                     arm=name.removeprefix(_PREFIX),
@@ -262,16 +260,3 @@ def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list
                 )
             )
     return found
-
-
-def _paired_limits(gap: NDArray[np.float64], confidence: float) -> tuple[float, float]:
-    """Limits of the mean of paired differences in [-1, 1]."""
-    num, tail = len(gap), (1.0 - confidence) / 2.0
-    if np.count_nonzero(gap) >= _FEW:
-        half = stats.t.ppf(1 - tail, num - 1) * gap.std(ddof=1) / np.sqrt(num)
-        return max(-1.0, float(gap.mean() - half)), min(1.0, float(gap.mean() + half))
-
-    def most(hits: int) -> float:
-        return 1.0 if hits == num else float(stats.beta.ppf(1 - tail, hits + 1, num - hits))
-
-    return -most(int(np.sum(gap < 0))), most(int(np.sum(gap > 0)))
