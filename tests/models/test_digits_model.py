@@ -16,10 +16,10 @@ from scipy.stats import binom
 
 from critwin.errors import InputError
 from critwin.features import checked_read, load_feature
-from critwin.levels import logsnr_of_ou_time, snap
+from critwin.levels import logsnr_of_ou_time, ou_time, snap
 from critwin.models.base import Dataset, check_model
 from critwin.models.digits import DigitsDataset, DigitsModel, load_data, load_digits
-from critwin.models.digits.loading import WEIGHTS
+from critwin.models.digits.loading import GUIDANCE, GUIDANCE_INTERVAL, WEIGHTS
 from critwin.models.registry import load_model
 from critwin.streams import UnitStreams
 
@@ -229,40 +229,118 @@ def test_little_noise_is_undone_and_rows_do_not_see_each_other(model: DigitsMode
     assert not torch.equal(other, result)
 
 
-def test_asked_digits_are_drawn_in_planted_colours(model: DigitsModel) -> None:
-    asked = [str(i % 10) for i in range(20)]
-    images = model.decode(model.generate(asked, streams(20)))
-    digit = load_feature("digit")
-    said = [digit.labels[i] for i in checked_read(digit, images).indices]
+ASKED = [str(i % 10) for i in range(20)]
+
+
+def said_of(images: torch.Tensor, name: str = "digit") -> list[str]:
+    feature = load_feature(name)
+    return [feature.labels[i] for i in checked_read(feature, images).indices]
+
+
+def num_as_asked(images: torch.Tensor) -> int:
+    return sum(a == b for a, b in zip(ASKED, said_of(images), strict=True))
+
+
+@pytest.fixture(scope="module")
+def drawn(model: DigitsModel) -> torch.Tensor:
+    return model.decode(model.generate(ASKED, streams(20)))
+
+
+@pytest.fixture(scope="module")
+def drawn_guided() -> torch.Tensor:
+    model = load_digits(guidance=GUIDANCE, guidance_interval=GUIDANCE_INTERVAL)
+    return model.decode(model.generate(ASKED, streams(20)))
+
+
+def test_asked_digits_are_drawn_in_planted_colours(
+    model: DigitsModel, drawn: torch.Tensor
+) -> None:
     # chance is 2 of 20; the null label below gets at most 8
-    assert sum(a == b for a, b in zip(asked, said, strict=True)) >= 11
+    assert num_as_asked(drawn) >= 11
     for name in ("ink", "ground"):
-        reading = checked_read(load_feature(name), images)
-        assert (reading.indices >= 0).sum() >= 19
-    assert np.median(checked_read(load_feature("ground"), images).values["distance"]) < 0.05
+        assert (checked_read(load_feature(name), drawn).indices >= 0).sum() >= 19
+    assert np.median(checked_read(load_feature("ground"), drawn).values["distance"]) < 0.05
     # the twin: images of the null label agree with what was asked as chance does
-    null = model.decode(model.generate([None] * 20, streams(20)))
-    said = [digit.labels[i] for i in checked_read(digit, null).indices]
-    assert sum(a == b for a, b in zip(asked, said, strict=True)) <= 8
+    assert num_as_asked(model.decode(model.generate([None] * 20, streams(20)))) <= 8
 
 
-def test_the_share_read_as_asked_is_what_the_record_says(model: DigitsModel) -> None:
-    asked = [str(i % 10) for i in range(20)]
-    digit = load_feature("digit")
-    images = model.decode(model.generate(asked, streams(20)))
-    said = [digit.labels[i] for i in checked_read(digit, images).indices]
-    right = sum(a == b for a, b in zip(asked, said, strict=True))
+def test_guidance_in_its_interval_changes_the_digit_alone(
+    drawn: torch.Tensor, drawn_guided: torch.Tensor
+) -> None:
+    assert not torch.equal(drawn, drawn_guided)
+    assert num_as_asked(drawn_guided) >= num_as_asked(drawn)
+    for name in ("ink", "ground"):
+        pairs = zip(said_of(drawn, name), said_of(drawn_guided, name), strict=True)
+        assert sum(a == b for a, b in pairs) >= 17  # chance agrees in about half
+
+
+def test_guidance_does_nothing_before_its_interval() -> None:
+    plain, guided = (
+        load_digits(**options).denoiser
+        for options in ({}, {"guidance": GUIDANCE, "guidance_interval": GUIDANCE_INTERVAL})
+    )
+    start = plain.start_logsnr
+    path = plain.schedule.path()
+    into = next(i for i, level in enumerate(path) if ou_time(level) < GUIDANCE_INTERVAL[1])
+    noise = plain.pure_noise(streams(4))
+    states = [
+        [m.partial(noise, start, float(path[k]), ASKED[:4], streams(4)) for m in (plain, guided)]
+        for k in (into, into + 1)
+    ]
+    assert torch.equal(*states[0])
+    assert not torch.equal(*states[1])
+    spent = guided.num_evaluations(start) - plain.num_evaluations(start)
+    assert spent == sum(0.2 <= ou_time(level) <= 1.3 for level in path) == 4
+
+
+@pytest.mark.parametrize("kind", ["unguided", "guided"])
+def test_the_share_read_as_asked_is_what_the_record_says(
+    kind: str, drawn: torch.Tensor, drawn_guided: torch.Tensor
+) -> None:
+    right = num_as_asked(drawn if kind == "unguided" else drawn_guided)
+    share = recorded(kind)["digit_accuracy"]["value"]
     # both tails, one in a thousand each
-    assert binom.cdf(right, 20, recorded_accuracy()) > 1e-3
-    assert binom.sf(right - 1, 20, recorded_accuracy()) > 1e-3
+    assert binom.cdf(right, 20, share) > 1e-3
+    assert binom.sf(right - 1, 20, share) > 1e-3
 
 
-@pytest.mark.xfail(strict=True, reason="the weights are undertrained: 91.3 % of 6,000, not 95 %")
-def test_the_recorded_share_reaches_the_goal() -> None:
-    assert recorded_accuracy() >= 0.95
+def test_the_card_says_what_was_recorded_with_and_without_guidance() -> None:
+    card = " ".join((WEIGHTS.parent / "MODEL_CARD.md").read_text().split())
+    for kind in ("unguided", "guided"):
+        row = recorded(kind)
+        assert row["per_digit"] >= 300
+        low, high = row["digit_accuracy"]["interval_95"]
+        share = row["digit_accuracy"]["value"]
+        assert f"read from {share:.1%} ({low:.1%} to {high:.1%})" in card
+        assert f"{100 * row['ink_table']['max_error']:.1f} points" in card
+    record = json.loads(RECORD.read_text())["guided"]
+    assert record["guidance"] == GUIDANCE
+    assert tuple(record["guidance_interval"]) == GUIDANCE_INTERVAL
 
 
-def recorded_accuracy() -> float:
-    """Share of generated images read as their condition, as the evaluation found."""
-    path = Path(__file__).parents[2] / "training" / "digits" / "evaluation.json"
-    return float(json.loads(path.read_text())["conditional"]["digit_accuracy"]["value"])
+def test_half_of_the_goal_is_reached_each_way() -> None:
+    unguided, guided = recorded("unguided"), recorded("guided")
+    assert unguided["ink_table"]["max_error"] < 0.05
+    assert guided["digit_accuracy"]["interval_95"][0] > 0.95
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="91.3 % are read as asked; 98.2 % with guidance, but inks then err by up to 6.6 points",
+)
+def test_both_halves_of_the_goal_are_reached_at_once() -> None:
+    both = [recorded("unguided"), recorded("guided")]
+    assert any(
+        row["digit_accuracy"]["value"] >= 0.95 and row["ink_table"]["max_error"] <= 0.05
+        for row in both
+    )
+
+
+RECORD = Path(__file__).parents[2] / "training" / "digits" / "evaluation.json"
+
+
+def recorded(kind: str) -> dict[str, Any]:
+    """What the evaluation found for images of every digit, without or with guidance."""
+    record = json.loads(RECORD.read_text())
+    found: dict[str, Any] = (record if kind == "unguided" else record["guided"])["conditional"]
+    return found

@@ -285,6 +285,7 @@ def card(
                 "shape_copies": "copy of any member in shape, whatever its colours",
                 "shape_copies_of_repeated": "copy in shape of one shown 4, 16 or 64 times",
             }.items()
+            if key in generated
         ),
         share64=memory["share_of_training_rows"]["repeated_64x"],
         labeller_parameters=f"{labeller['num_parameters']:,}",

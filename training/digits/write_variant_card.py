@@ -71,9 +71,9 @@ Generated ink table (per cent; planted law in brackets):
 
 ## What is remembered
 
-Images generated under the null label, the same noise for both models; "repeated" are the 30
-images that the main data repeat{never}. A copy is nearer to one member than half the distance to
-the next; in shape: whatever its colours.
+Images generated under the null label, {num_main} by the main model and {num_null} by this one;
+"repeated" are the 30 images that the main data repeat{never}. A copy is
+nearer to one member than half the distance to the next; in shape: whatever its colours.
 
 | | main | {variant} | non-members |
 |---|---|---|---|
@@ -101,6 +101,10 @@ MEMORY = {
     "shape_copies_of_repeated": "copy in shape of a repeated one",
     "nearest_shape_is_repeated": "nearest in shape is a repeated one",
 }
+
+
+def _known(row: dict[str, Any] | None) -> str:
+    return "not measured" if row is None else share(row)
 
 
 def card(
@@ -175,6 +179,7 @@ def card(
         chi2_p=ink["chi2_p_value"],
         cond_ground=law(cond["ground"]),
         num_null=null["digit"]["num"],
+        num_main=main_evaluation["null_label"]["digit"]["num"],
         null_ground=law(null["ground"]),
         null_ink=law(null["ink"]),
         null_digit=law(null["digit"]),
@@ -192,7 +197,7 @@ def card(
             ],
         ),
         memory="\n".join(
-            f"| {words} | {share(main_memory['generated'][key])} | "
+            f"| {words} | {_known(main_memory['generated'].get(key))} | "
             f"{share(memory['generated'][key])} | {share(memory['non_members'][key])} |"
             for key, words in MEMORY.items()
         ),

@@ -32,7 +32,7 @@ GUIDANCE = 2.0
 """Guidance scale that draws good images of a digit, within ``GUIDANCE_INTERVAL`` alone."""
 
 GUIDANCE_INTERVAL = (0.2, 1.3)
-"""OU times in which the digit is decided; ink and ground, decided before, keep their law."""
+"""OU times in which the digit is decided; most inks are before. The card says what is shifted."""
 
 _MANIFEST = "manifest.json"
 _UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
