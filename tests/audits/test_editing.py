@@ -386,3 +386,26 @@ def test_wishes_in_words() -> None:
     for texts in ([""], ["a,,b"], ["a,a"], ["x=a", "x=b"]):
         with pytest.raises(InputError):
             wishes_in_words(texts, "keep")
+
+
+def test_compare_puts_advice_of_two_runs_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.toml").write_text(RUN)
+    asked = ["--keep", "component", "--change", "again", "--no-report"]
+    for name, seed in (("one", "0"), ("two", "1")):
+        Path("x.toml").write_text(RUN.replace('out = "run"', f'out = "{name}"\nseed = {seed}'))
+        assert main(["run", "x.toml", "--no-report"]) == 0
+        assert main(["advise", name, *asked]) == 0
+    capsys.readouterr()
+    assert main(["compare", "one", "two", "--json"]) == 0
+    sides = json.loads(capsys.readouterr().out)["audits"]["editing"]
+    for side, name in (("first", "one"), ("second", "two")):
+        kept = load_all(name)["editing"]
+        assert sides[side]["answer"] == kept["section"].answer
+        assert not sides[side]["is_stale"]
+    assert main(["compare", "one", "two"]) == 0
+    out = capsys.readouterr().out
+    assert "  first: No level" in out
+    assert "  second: No level" in out

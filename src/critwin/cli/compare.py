@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,8 +40,6 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say whether features are decided at different noise in two runs, paired by source."""
-    from typing import Any
-
     from critwin.cli._output import print_json, say, table, terminal_width
     from critwin.cli._source import in_options, label_set, open_source, pairs, shares
     from critwin.cli.windows import edge_cell
@@ -78,6 +76,7 @@ def compare(
         name, why = next(iter(reasons.items()))
         raise InputError(f"{name}: cannot be compared: {why}")
     words = {name: difference_in_words(d) for name, d in differences.items()}
+    audits = _audits(first, second)
     if as_json:
         print_json(
             {
@@ -88,6 +87,7 @@ def compare(
                     for name, d in differences.items()
                 },
                 "reasons": reasons,
+                "audits": audits,
             }
         )
         return
@@ -115,3 +115,32 @@ def compare(
             say(f"{name}: {sentence}")
     for name, why in reasons.items():
         say(f"{name}: cannot be compared: {why}")
+    for name, sides in audits.items():
+        say(f"{name}: {sides['question']}")
+        for side in ("first", "second"):
+            stale = " (more has been measured since)" if sides[side]["is_stale"] else ""
+            say(f"  {side}: {sides[side]['answer']}{stale}")
+
+
+def _audits(first: Path, second: Path) -> dict[str, dict[str, Any]]:
+    """What audits of the same name say of two run folders, side by side."""
+    from critwin.audits.section import load_all
+    from critwin.runs.folder import is_run_folder, open_run
+
+    if not (is_run_folder(first) and is_run_folder(second)):
+        return {}
+    found = [(load_all(path), open_run(path).digest()) for path in (first, second)]
+    out = {}
+    for name in found[0][0]:
+        if name not in found[1][0]:
+            continue
+        sides: dict[str, Any] = {"question": found[0][0][name]["section"].question}
+        for side, (contents, digest) in zip(("first", "second"), found, strict=True):
+            content = contents[name]
+            sides[side] = {
+                "answer": content["section"].answer,
+                "result": content["result"],
+                "is_stale": content["ledger_digest"] != digest,
+            }
+        out[name] = sides
+    return out

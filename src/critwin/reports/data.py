@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from critwin.estimates import Estimate
+    from critwin.reports.audit_sections import AuditPart
     from critwin.reports.gallery import Gallery
     from critwin.reports.headline import Headline
     from critwin.reports.prediction import Prediction
@@ -133,6 +134,7 @@ class ReportData:
         confidence: Of the intervals.
         epsilon: Tolerance of the windows of single labels.
         gaps: Differences of midpoints, paired by source.
+        audits: Sections that audits have kept.
     """
 
     title: str
@@ -148,6 +150,7 @@ class ReportData:
     confidence: float = 0.95
     epsilon: float = 0.1
     gaps: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
+    audits: tuple[AuditPart, ...] = ()
 
     @property
     def levels_t(self) -> NDArray[np.float64]:

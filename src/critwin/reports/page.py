@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from critwin.errors import InputError
 from critwin.levels import from_logsnr, to_logsnr
 from critwin.reports import figures, tables
+from critwin.reports.audit_sections import audit_parts
 from critwin.reports.explorer import explorer, payload
 from critwin.reports.palette import css_variables
 from critwin.reports.parts import feature_part
@@ -34,6 +35,7 @@ MAX_BYTES = 6_000_000
 
 _SECTIONS = (
     ("time", "How to read t"),
+    ("audits", "Audits"),
     ("order", "Order"),
     ("kept", "Kept curves"),
     ("gallery", "Gallery"),
@@ -85,6 +87,8 @@ def _render(data: ReportData, max_rows: int) -> str:
     view = explorer(data)
     parts = [feature_part(f, k, data, view, max_rows) for k, f in enumerate(data.features)]
     gallery = data.gallery
+    absent = {"gallery"} if not view["rows"] else set()
+    absent |= set() if data.audits else {"audits"}
     own = "critwin " + version("critwin")
     return template.render(
         data=replace(data, title=clean(data.title)),
@@ -97,7 +101,8 @@ def _render(data: ReportData, max_rows: int) -> str:
         script=script,
         payload=payload(data, view, parts),
         summary=_summary(data),
-        sections=[s for s in _SECTIONS if s[0] != "gallery" or view["rows"]],
+        sections=[s for s in _SECTIONS if s[0] not in absent],
+        audits=audit_parts(data.audits, max_rows=max_rows),
         sure=percent(data.confidence),
         epsilon=f"{data.epsilon:g}",
         examples=_examples(data),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critwin.errors import InputError
 from critwin.records import Records, digest
 from critwin.reports import provenance
+from critwin.reports.audit_sections import load_parts
 from critwin.reports.compute import collect
 from critwin.reports.gallery import Picture, build_gallery
 from critwin.reports.page import build_report
@@ -118,7 +120,10 @@ def report_data(
     known |= {name.removesuffix("_name") for name in known}  # model.name is model
     attrs = {key: value for key, value in records.attrs.items() if key != "labeller_errors"}
     rows += [row for row in provenance.rows(attrs) if row[0] not in known]
-    rows.append(("digest of the records (SHA-256)", digest(records)))
+    own_digest = digest(records)
+    rows.append(("digest of the records (SHA-256)", own_digest))
+    audits, remarks = ((), ()) if run is None else load_parts(run.path, own_digest)
+    notes += remarks
     found = collect(
         records,
         title=scrub(title) if title else _title(records),
@@ -130,7 +135,7 @@ def report_data(
         confidence=confidence,
         epsilon=epsilon,
     )
-    return with_predictions(found, records, options)
+    return replace(with_predictions(found, records, options), audits=audits)
 
 
 def _told(records: Records) -> dict[str, ErrorMatrix]:
