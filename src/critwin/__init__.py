@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critwin.experiments.forward_reverse import forward_reverse
+    from critwin.experiments.search import search
     from critwin.features.registry import load_feature
     from critwin.models.denoiser import Denoiser
     from critwin.models.registry import load_model
@@ -41,6 +42,7 @@ __all__ = [
     "load_model",
     "mixture_tree",
     "open_run",
+    "search",
 ]
 
 _HOMES = {
@@ -56,6 +58,7 @@ _HOMES = {
     "load_model": "critwin.models.registry",
     "mixture_tree": "critwin.theory.mixture_trees",
     "open_run": "critwin.runs.folder",
+    "search": "critwin.experiments.search",
 }
 
 
