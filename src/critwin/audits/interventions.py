@@ -1,0 +1,437 @@
+"""Where to intervene: what a changed condition does to an attribute, inside a window and outside.
+
+Every arm generates from the same noise as the sources' own generations, so effects are paired.
+An arm *closes* the gap to a reference by as much as the share of over-represented groups falls.
+Which groups these are is told, for every source, without that source: chosen on the same images,
+the gap would shrink by itself. *Moved* is half of the summed changes of all shares, whatever their
+direction. Both are also told per step whose condition was changed; all arms cost the same.
+
+The arm to recommend is chosen on one half of the sources and its effect is that of the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from critwin._intervals import paired_interval
+from critwin.audits.law import FEWEST, set_against
+from critwin.errors import InputError
+from critwin.estimates import Estimate, plain
+from critwin.experiments.outcomes import Effect, effects, is_intervention
+from critwin.streams import numpy_stream
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from critwin.audits.references import Reference
+    from critwin.experiments.arms import Arm
+    from critwin.models.base import Model
+    from critwin.records import Records
+
+    Array = NDArray[np.float64]
+
+__all__ = [
+    "ArmEffect",
+    "Interventions",
+    "altered_steps",
+    "intervention_effects",
+    "step_ratio",
+]
+
+_PREFIX = "intervene:"
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmEffect:
+    """What one arm does.
+
+    Attributes:
+        arm: Its name.
+        labels: Effect on the share of every group.
+        gap_before: Share of over-represented groups above the reference, in the own generations.
+        closed: By how much the arm closes it; negative: widens.
+        moved: Half of the summed changes of all shares (never negative, so above 0 by chance).
+        altered_steps: Steps whose condition or guidance it changes; None: unknown.
+        closed_per_step: ``closed`` over them.
+        moved_per_step: ``moved`` over them.
+        fidelity: Share of results that are read as the condition; None: not asked.
+        fidelity_change: The change of that share.
+        num_sources: Sources in it.
+    """
+
+    arm: str
+    labels: tuple[Effect, ...]
+    gap_before: float
+    closed: Estimate
+    moved: float
+    altered_steps: int | None
+    closed_per_step: Estimate | None
+    moved_per_step: float | None
+    fidelity: float | None
+    fidelity_change: Estimate | None
+    num_sources: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interventions:
+    """Effects of all arms, and the one to recommend.
+
+    Attributes:
+        attribute: The attribute.
+        reference: Name of the reference.
+        arms: Effects, all sources.
+        recommended: Effect of the recommended arm on the half that did not choose it, or None.
+        segments: Stretches of the arms where known: arm -> (from, to, what) in OU time.
+        reason: Why none is recommended.
+        largest_loss: Loss of fidelity that is accepted.
+        confidence: Of the limits.
+    """
+
+    attribute: str
+    reference: str
+    arms: tuple[ArmEffect, ...]
+    recommended: ArmEffect | None
+    segments: Mapping[str, tuple[tuple[float | None, float, str], ...]]
+    reason: str | None
+    largest_loss: float
+    confidence: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        out: dict[str, Any] = plain(replace(self, segments={}))
+        out["segments"] = {k: [list(s) for s in v] for k, v in self.segments.items()}
+        return out
+
+
+def intervention_effects(
+    records: Records,
+    attribute: str,
+    reference: Reference,
+    *,
+    fidelity: tuple[str, str] | None = None,
+    steps: Mapping[str, int] | None = None,
+    segments: Mapping[str, tuple[tuple[float | None, float, str], ...]] | None = None,
+    largest_loss: float = 0.05,
+    confidence: float = 0.95,
+) -> Interventions:
+    """Effects of arms on the law of an attribute and on fidelity to the condition.
+
+    Args:
+        records: Records of an intervention whose sources have one condition.
+        attribute: The attribute.
+        reference: The law to come closer to.
+        fidelity: Feature and label that say that a result is of the condition.
+        steps: Arm -> steps that it alters.
+        segments: Arm -> its stretches, for the report.
+        largest_loss: An arm that costs more fidelity is not recommended.
+        confidence: Of the limits.
+
+    Returns:
+        The effects.
+
+    Raises:
+        InputError: If the records are of another experiment, or a feature or label is unknown.
+    """
+    if not is_intervention(records):
+        raise InputError(
+            "effects belong to an intervention",
+            got=", ".join(np.unique(records.experiment).tolist()) or "no records",
+            wanted="records of the experiment intervene",
+        )
+    labels = _columns(records, attribute).labels
+    if fidelity is not None and fidelity[1] not in _columns(records, fidelity[0]).labels:
+        raise InputError(
+            f"unknown label of {fidelity[0]!r}",
+            got=fidelity[1],
+            wanted="one of " + ", ".join(_columns(records, fidelity[0]).labels),
+        )
+    if len(labels) != len(reference.shares):
+        raise InputError("the reference is of other labels", got=len(reference.shares))
+    told = effects(records, attribute, confidence=confidence)
+    names = dict.fromkeys(effect.arm for effect in told)
+    parts = {name: _paired(records, name, attribute, fidelity) for name in names}
+    every = {
+        name: _effect(
+            name,
+            part,
+            None,
+            reference,
+            tuple(e for e in told if e.arm == name),
+            None if steps is None else steps.get(name),
+            confidence,
+        )
+        for name, part in parts.items()
+    }
+    recommended, reason = _recommended(parts, every, reference, largest_loss, confidence)
+    return Interventions(
+        attribute=attribute,
+        reference=reference.name,
+        arms=tuple(every.values()),
+        recommended=recommended,
+        segments=dict(segments or {}),
+        reason=reason,
+        largest_loss=largest_loss,
+        confidence=confidence,
+    )
+
+
+def altered_steps(
+    model: Model,
+    arms: Sequence[Arm],
+    *,
+    steps: int | None = None,
+    reversal: str = "stochastic",
+) -> dict[str, int]:
+    """Number of steps of a generation that each arm alters, if the model tells.
+
+    Args:
+        model: The model; it may have ``num_evaluations(logsnr, steps=, reversal=, guidance=)``.
+        arms: The arms, as they were asked for.
+        steps: Steps of the whole schedule.
+        reversal: How it reverses.
+
+    Returns:
+        Arm -> number of steps; empty where the model does not tell.
+    """
+    from critwin.experiments.interventions import resolve_arms
+    from critwin.levels import ou_time
+    from critwin.models.base import trajectories_of
+
+    tell = getattr(model, "num_evaluations", None)
+    if tell is None:
+        return {}
+    resolved, stops = resolve_arms(model, arms)
+    levels = [trajectories_of(model).start_logsnr]
+    levels += [stop.effective for stop in stops if stop.effective > levels[0]]
+    # guidance doubles the evaluations of a step, not the steps
+    left = [
+        int(tell(level, steps=steps, reversal=reversal, guidance=None)) for level in levels
+    ] + [0]
+    times = [float(ou_time(level)) for level in levels] + [0.0]
+    found = {}
+    for arm in resolved:
+        found[arm.name] = sum(
+            max(1, left[k] - left[k + 1])
+            for k in range(len(levels))
+            if arm.at(0.5 * (times[k] + times[k + 1])) is not None
+        )
+    return found
+
+
+def step_ratio(
+    records: Records,
+    found: Interventions,
+    inside: str,
+    outside: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = _RESAMPLES,
+    seed: int = 0,
+) -> Estimate:
+    """How much more a step inside a window moves the law than a step outside.
+
+    Args:
+        records: The records.
+        found: Effects of their arms, with steps.
+        inside: The arm inside.
+        outside: Arms outside, taken together: their movements and their steps are added.
+        confidence: Of the limits.
+        num_resamples: Resamples of the sources behind them.
+        seed: Seed of the resamples.
+
+    Returns:
+        The ratio of ``moved_per_step``; limits are percentiles over resampled sources, and what
+        chance adds to a movement is in both.
+
+    Raises:
+        InputError: If an arm is unknown, or its steps are.
+    """
+    steps = {arm.arm: arm.altered_steps for arm in found.arms}
+    for name in (inside, *outside):
+        if steps.get(name) is None:
+            raise InputError("the steps of an arm are unknown", got=name)
+    generator = numpy_stream(seed, "fairness", "ratio")
+    changes = {name: _paired(records, name, found.attribute, None) for name in (inside, *outside)}
+    names = sorted(set.intersection(*(set(part.source.tolist()) for part in changes.values())))
+    rows = {
+        name: part.change[np.searchsorted(part.source, names)] for name, part in changes.items()
+    }
+    times = generator.multinomial(
+        len(names), np.full(len(names), 1.0 / len(names)), size=num_resamples
+    )
+
+    def ratio(weights: Array) -> Array:
+        moved = {
+            name: 0.5 * np.abs(weights @ change / len(names)).sum(axis=1)
+            for name, change in rows.items()
+        }
+        rest = sum(moved[name] for name in outside) / sum(steps[name] or 0 for name in outside)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(moved[inside] / (steps[inside] or 1) / rest)
+
+    drawn = ratio(times.astype(np.float64))
+    drawn = np.where(np.isnan(drawn), np.inf, drawn)
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(drawn, [tail, 1.0 - tail], method="nearest")
+    value = float(ratio(np.ones((1, len(names))))[0])
+    is_known = np.isfinite(value)
+    return Estimate(
+        value=value if is_known else None,
+        low=float(low) if np.isfinite(low) else None,
+        high=float(high) if np.isfinite(high) else None,
+        confidence=confidence,
+        reason=None if is_known else "nothing moved outside",
+        high_reason=None if np.isfinite(high) else "nothing may have moved outside",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One arm, a row a source: its own group, shares of groups under the arm, their change."""
+
+    source: NDArray[np.str_]
+    own: NDArray[np.int64]
+    shares: Array
+    change: Array
+    fidelity: Array | None  # before and after, (S, 2)
+
+    def half(self, rows: NDArray[np.bool_]) -> _Part:
+        return _Part(
+            self.source[rows],
+            self.own[rows],
+            self.shares[rows],
+            self.change[rows],
+            None if self.fidelity is None else self.fidelity[rows],
+        )
+
+
+def _columns(records: Records, feature: str) -> Any:
+    if feature not in records.features:
+        raise InputError(
+            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
+        )
+    return records.features[feature]
+
+
+def _paired(records: Records, arm: str, attribute: str, fidelity: tuple[str, str] | None) -> _Part:
+    columns = _columns(records, attribute)
+    rows = np.asarray(records.valid, dtype=np.bool_) & (records.experiment == _PREFIX + arm)
+    rows &= (columns.before >= 0) & (columns.after >= 0)
+    if not rows.any():
+        raise InputError("no results of this arm", got=arm)
+    names, first, owner = np.unique(records.source[rows], return_index=True, return_inverse=True)
+    own, size = columns.before[rows][first], len(columns.labels)
+    table = np.zeros((len(names), size))
+    np.add.at(table, (owner, columns.after[rows]), 1.0)
+    shares = table / table.sum(axis=1, keepdims=True)
+    read = None
+    if fidelity is not None:
+        told = _columns(records, fidelity[0])
+        index = told.labels.index(fidelity[1])
+        # what the labeller cannot read is not of the condition
+        after = np.bincount(owner, weights=told.after[rows] == index) / np.bincount(owner)
+        read = np.stack([(told.before[rows][first] == index).astype(np.float64), after], axis=1)
+    return _Part(names, own, shares, shares - np.eye(size)[own], read)
+
+
+def _effect(
+    name: str,
+    part: _Part,
+    chosen_on: _Part | None,
+    reference: Reference,
+    labels: tuple[Effect, ...],
+    steps: int | None,
+    confidence: float,
+) -> ArmEffect:
+    """Effect over some sources; groups are chosen without each source, or on other sources."""
+    q = np.array(reference.shares)
+    if chosen_on is None:
+        inside = set_against(np.bincount(part.own, minlength=len(q)), q)[part.own]
+    else:
+        share = np.bincount(chosen_on.own, minlength=len(q)) / len(chosen_on.own)
+        inside = np.broadcast_to(share > q + 1e-12, part.change.shape)
+    is_over = inside[np.arange(len(part.own)), part.own]
+    gap = float(np.mean(is_over - inside @ q))
+    drop = -np.sum(part.change * inside, axis=1)
+    closed = _paired_estimate(drop, confidence)
+    moved = float(0.5 * np.abs(part.change.mean(axis=0)).sum())
+    per_step = None
+    if steps:
+        per_step = replace(
+            closed,
+            value=None if closed.value is None else closed.value / steps,
+            low=None if closed.low is None else closed.low / steps,
+            high=None if closed.high is None else closed.high / steps,
+        )
+    return ArmEffect(
+        arm=name,
+        labels=labels,
+        gap_before=gap,
+        closed=closed,
+        moved=moved,
+        altered_steps=steps,
+        closed_per_step=per_step,
+        moved_per_step=moved / steps if steps else None,
+        fidelity=None if part.fidelity is None else float(part.fidelity[:, 1].mean()),
+        fidelity_change=None
+        if part.fidelity is None
+        else _paired_estimate(part.fidelity[:, 1] - part.fidelity[:, 0], confidence),
+        num_sources=len(part.own),
+    )
+
+
+def _paired_estimate(gap: Array, confidence: float) -> Estimate:
+    low, high = paired_interval(gap, confidence)
+    return Estimate(value=float(gap.mean()), low=low, high=high, confidence=confidence)
+
+
+def _recommended(
+    parts: Mapping[str, _Part],
+    every: Mapping[str, ArmEffect],
+    reference: Reference,
+    largest_loss: float,
+    confidence: float,
+) -> tuple[ArmEffect | None, str | None]:
+    """The arm that closes most at an accepted loss, chosen on one half, told on the other."""
+    if min(len(part.own) for part in parts.values()) < 2 * FEWEST:
+        return None, "too few to say: halves of the sources would be too small"
+    names = np.unique(np.concatenate([part.source for part in parts.values()]))
+    halves: dict[str, tuple[ArmEffect, ArmEffect]] = {}
+    for name, part in parts.items():
+        chooses = np.isin(part.source, names[::2])
+        first, second = part.half(chooses), part.half(~chooses)
+        steps = every[name].altered_steps
+        halves[name] = (
+            _effect(name, first, None, reference, (), steps, confidence),
+            _effect(name, second, first, reference, (), steps, confidence),
+        )
+    gap = next(iter(every.values())).gap_before
+    able = {
+        name: first
+        for name, (first, _) in halves.items()
+        if (first.closed.low or 0.0) > 0 and _loss(first) <= largest_loss
+    }
+    if not able:
+        if not gap > 0:
+            return None, "there is no gap to close"
+        if any((first.closed.low or 0.0) > 0 for first, _ in halves.values()):
+            return None, (
+                f"every arm that closes the gap loses more than {largest_loss:g} of the images of "
+                "the condition"
+            )
+        return None, "no arm is shown to close the gap"
+    best = max(able, key=lambda name: able[name].closed.value or 0.0)
+    second = halves[best][1]
+    if not (second.closed.low or 0.0) > 0:
+        return None, f"the arm {best!r} closes the gap on one half of the sources, not the other"
+    return second, None
+
+
+def _loss(effect: ArmEffect) -> float:
+    change = effect.fidelity_change
+    return 0.0 if change is None or change.value is None else -change.value
