@@ -11,7 +11,7 @@ The arm to recommend is chosen on one half of the sources and its effect is that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,11 @@ from critwin.audits.law import FEWEST, set_against
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
 from critwin.experiments.outcomes import Effect, effects, is_intervention
-from critwin.streams import numpy_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from critwin.audits.references import Reference
-    from critwin.experiments.arms import Arm
-    from critwin.models.base import Model
     from critwin.records import Records
 
     Array = NDArray[np.float64]
@@ -37,13 +34,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ArmEffect",
     "Interventions",
-    "altered_steps",
+    "Paired",
     "intervention_effects",
-    "step_ratio",
+    "paired_of",
 ]
 
 _PREFIX = "intervene:"
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +150,7 @@ def intervention_effects(
         raise InputError("the reference is of other labels", got=len(reference.shares))
     told = effects(records, attribute, confidence=confidence)
     names = dict.fromkeys(effect.arm for effect in told)
-    parts = {name: _paired(records, name, attribute, fidelity) for name in names}
+    parts = {name: paired_of(records, name, attribute, fidelity) for name in names}
     every = {
         name: _effect(
             name,
@@ -180,128 +176,27 @@ def intervention_effects(
     )
 
 
-def altered_steps(
-    model: Model,
-    arms: Sequence[Arm],
-    *,
-    steps: int | None = None,
-    reversal: str = "stochastic",
-) -> dict[str, int]:
-    """Number of steps of a generation that each arm alters, if the model tells.
-
-    Args:
-        model: The model; it may have ``num_evaluations(logsnr, steps=, reversal=, guidance=)``.
-        arms: The arms, as they were asked for.
-        steps: Steps of the whole schedule.
-        reversal: How it reverses.
-
-    Returns:
-        Arm -> number of steps; empty where the model does not tell.
-    """
-    from critwin.experiments.interventions import resolve_arms
-    from critwin.levels import ou_time
-    from critwin.models.base import trajectories_of
-
-    tell = getattr(model, "num_evaluations", None)
-    if tell is None:
-        return {}
-    resolved, stops = resolve_arms(model, arms)
-    levels = [trajectories_of(model).start_logsnr]
-    levels += [stop.effective for stop in stops if stop.effective > levels[0]]
-    # guidance doubles the evaluations of a step, not the steps
-    left = [
-        int(tell(level, steps=steps, reversal=reversal, guidance=None)) for level in levels
-    ] + [0]
-    times = [float(ou_time(level)) for level in levels] + [0.0]
-    found = {}
-    for arm in resolved:
-        found[arm.name] = sum(
-            max(1, left[k] - left[k + 1])
-            for k in range(len(levels))
-            if arm.at(0.5 * (times[k] + times[k + 1])) is not None
-        )
-    return found
-
-
-def step_ratio(
-    records: Records,
-    found: Interventions,
-    inside: str,
-    outside: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    num_resamples: int = _RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """How much more a step inside a window moves the law than a step outside.
-
-    Args:
-        records: The records.
-        found: Effects of their arms, with steps.
-        inside: The arm inside.
-        outside: Arms outside, taken together: their movements and their steps are added.
-        confidence: Of the limits.
-        num_resamples: Resamples of the sources behind them.
-        seed: Seed of the resamples.
-
-    Returns:
-        The ratio of ``moved_per_step``; limits are percentiles over resampled sources, and what
-        chance adds to a movement is in both.
-
-    Raises:
-        InputError: If an arm is unknown, or its steps are.
-    """
-    steps = {arm.arm: arm.altered_steps for arm in found.arms}
-    for name in (inside, *outside):
-        if steps.get(name) is None:
-            raise InputError("the steps of an arm are unknown", got=name)
-    generator = numpy_stream(seed, "fairness", "ratio")
-    changes = {name: _paired(records, name, found.attribute, None) for name in (inside, *outside)}
-    names = sorted(set.intersection(*(set(part.source.tolist()) for part in changes.values())))
-    rows = {
-        name: part.change[np.searchsorted(part.source, names)] for name, part in changes.items()
-    }
-    times = generator.multinomial(
-        len(names), np.full(len(names), 1.0 / len(names)), size=num_resamples
-    )
-
-    def ratio(weights: Array) -> Array:
-        moved = {
-            name: 0.5 * np.abs(weights @ change / len(names)).sum(axis=1)
-            for name, change in rows.items()
-        }
-        rest = sum(moved[name] for name in outside) / sum(steps[name] or 0 for name in outside)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(moved[inside] / (steps[inside] or 1) / rest)
-
-    drawn = ratio(times.astype(np.float64))
-    drawn = np.where(np.isnan(drawn), np.inf, drawn)
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(drawn, [tail, 1.0 - tail], method="nearest")
-    value = float(ratio(np.ones((1, len(names))))[0])
-    is_known = np.isfinite(value)
-    return Estimate(
-        value=value if is_known else None,
-        low=float(low) if np.isfinite(low) else None,
-        high=float(high) if np.isfinite(high) else None,
-        confidence=confidence,
-        reason=None if is_known else "nothing moved outside",
-        high_reason=None if np.isfinite(high) else "nothing may have moved outside",
-    )
-
-
 @dataclass(frozen=True, eq=False)
-class _Part:
-    """One arm, a row a source: its own group, shares of groups under the arm, their change."""
+class Paired:
+    """One arm, a row a source.
+
+    Attributes:
+        source: Its name, sorted, shape ``(S,)``.
+        own: Group of its own generation, shape ``(S,)``.
+        shares: Shares of the groups under the arm, shape ``(S, K)``.
+        change: The same less the own group's indicator.
+        fidelity: Whether it is read as the condition, before and after, shape ``(S, 2)``, or None.
+    """
 
     source: NDArray[np.str_]
     own: NDArray[np.int64]
     shares: Array
     change: Array
-    fidelity: Array | None  # before and after, (S, 2)
+    fidelity: Array | None
 
-    def half(self, rows: NDArray[np.bool_]) -> _Part:
-        return _Part(
+    def half(self, rows: NDArray[np.bool_]) -> Paired:
+        """Some of the sources."""
+        return Paired(
             self.source[rows],
             self.own[rows],
             self.shares[rows],
@@ -318,7 +213,23 @@ def _columns(records: Records, feature: str) -> Any:
     return records.features[feature]
 
 
-def _paired(records: Records, arm: str, attribute: str, fidelity: tuple[str, str] | None) -> _Part:
+def paired_of(
+    records: Records, arm: str, attribute: str, fidelity: tuple[str, str] | None = None
+) -> Paired:
+    """The sources of one arm, each with what it was and what it became.
+
+    Args:
+        records: Records of an intervention.
+        arm: Name of the arm.
+        attribute: The attribute; units without a reading on both sides are left out.
+        fidelity: Feature and label of the condition.
+
+    Returns:
+        One row a source.
+
+    Raises:
+        InputError: If there is no such arm.
+    """
     columns = _columns(records, attribute)
     rows = np.asarray(records.valid, dtype=np.bool_) & (records.experiment == _PREFIX + arm)
     rows &= (columns.before >= 0) & (columns.after >= 0)
@@ -336,13 +247,13 @@ def _paired(records: Records, arm: str, attribute: str, fidelity: tuple[str, str
         # what the labeller cannot read is not of the condition
         after = np.bincount(owner, weights=told.after[rows] == index) / np.bincount(owner)
         read = np.stack([(told.before[rows][first] == index).astype(np.float64), after], axis=1)
-    return _Part(names, own, shares, shares - np.eye(size)[own], read)
+    return Paired(names, own, shares, shares - np.eye(size)[own], read)
 
 
 def _effect(
     name: str,
-    part: _Part,
-    chosen_on: _Part | None,
+    part: Paired,
+    chosen_on: Paired | None,
     reference: Reference,
     labels: tuple[Effect, ...],
     steps: int | None,
@@ -391,7 +302,7 @@ def _paired_estimate(gap: Array, confidence: float) -> Estimate:
 
 
 def _recommended(
-    parts: Mapping[str, _Part],
+    parts: Mapping[str, Paired],
     every: Mapping[str, ArmEffect],
     reference: Reference,
     largest_loss: float,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
+from critwin.audits.labellers import corrected_shares
 from critwin.audits.references import Reference
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
@@ -37,7 +38,6 @@ __all__ = [
     "AttributeLaw",
     "GroupShare",
     "attribute_law",
-    "corrected_shares",
     "exact_limits",
     "holm",
     "set_against",
@@ -50,7 +50,6 @@ FEWEST = 8
 _DRAWS = 4999
 _MOST_SETS = 12  # groups whose subsets are all looked at
 _TOLERANCE = 0.1  # total variation that counts as alike
-_WORST_CONDITION = 10.0
 
 Verdict = Literal["differs", "alike", "cannot tell", "too few to say"]
 
@@ -285,84 +284,6 @@ def set_against(counts: ArrayLike, reference: ArrayLike) -> NDArray[np.bool_]:
     n, q = np.asarray(counts, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     rest = max(n.sum() - 1.0, 1.0)
     return np.asarray((n[None] - np.eye(len(n))) / rest > q[None] + 1e-12)
-
-
-def corrected_shares(
-    counts: ArrayLike,
-    errors: ErrorMatrix,
-    labels: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    num_draws: int = 4000,
-    seed: int = 0,
-) -> tuple[Estimate, ...]:
-    """Shares of true labels, the labeller's errors undone and their uncertainty carried along.
-
-    What was said has the law ``p M``, with M the rates of the error matrix. Both p M and the rows
-    of M are drawn from their posteriors (Dirichlet, one pseudo-count in all), so that even a
-    labeller without a seen error is not taken to be perfect.
-
-    Args:
-        counts: Images that were given each label, shape ``(K,)``.
-        errors: The error matrix, of these labels in any order.
-        labels: The labels.
-        confidence: Of the limits.
-        num_draws: Draws.
-        seed: Seed of the draws.
-
-    Returns:
-        One estimate a label.
-
-    Raises:
-        InputError: If the matrix is of other labels, lacks one, or errs too much to be undone.
-    """
-    if set(errors.labels) != set(labels):
-        raise InputError(
-            "the error matrix is of other labels",
-            got=", ".join(errors.labels),
-            wanted=", ".join(labels),
-        )
-    order = [errors.labels.index(label) for label in labels]
-    table = errors.counts[np.ix_(order, order)].astype(np.float64)
-    if np.any(empty := table.sum(axis=1) == 0):
-        raise InputError(
-            "a label is missing from the labelled data", got=labels[int(np.argmax(empty))]
-        )
-    rates = table / table.sum(axis=1, keepdims=True)
-    condition = float(np.linalg.cond(rates))
-    if not condition <= _WORST_CONDITION:
-        raise InputError(
-            "the labeller errs too much to be corrected",
-            got=f"a condition number of {condition:.3g}",
-            wanted=f"at most {_WORST_CONDITION:g}",
-        )
-    n, size = np.asarray(counts, dtype=np.float64), len(labels)
-    generator = numpy_stream(seed, "fairness", "labeller")
-    said = generator.dirichlet(n + 1.0 / size, size=num_draws)
-    drawn = np.stack(
-        [generator.dirichlet(row + 1.0 / size, size=num_draws) for row in table], axis=1
-    )
-    drawn = drawn[np.linalg.cond(drawn) < 1e6]
-    shares = _undone(said[: len(drawn)], drawn)
-    value = _undone(n[None] / max(n.sum(), 1.0), rates[None])[0]
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(shares, [tail, 1.0 - tail], axis=0)
-    return tuple(
-        Estimate(
-            value=float(v),
-            low=float(min(a, v)),
-            high=float(max(b, v)),
-            confidence=confidence,
-        )
-        for v, a, b in zip(value, low, high, strict=True)
-    )
-
-
-def _undone(said: Array, rates: Array) -> Array:
-    """Laws of the truth, none below 0, from laws of what was said."""
-    truth = np.linalg.solve(np.swapaxes(rates, 1, 2), said[..., None])[..., 0]
-    truth = np.maximum(truth, 0.0)
-    return np.asarray(truth / truth.sum(axis=1, keepdims=True))
 
 
 def _corrected(
