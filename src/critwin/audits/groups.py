@@ -192,7 +192,7 @@ def _window(
         reason = f"{_TOO_FEW}: {count} of its images, {FEWEST} needed"
     elif share >= 1.0:
         reason = "all images are of this group: nothing can be lost"
-    shared = {"label": label, "num_sources": count, "share": share}
+    shared: dict[str, Any] = {"label": label, "num_sources": count, "share": share}
     if reason is not None:
         edge = missing_edge(reason, confidence)
         return GroupWindow(
@@ -277,7 +277,7 @@ def _gap(
             beyond_size=lacking,
             p_value=None,
             p_holm=None,
-            order=_TOO_FEW,
+            order="too few to say",
         )
     shares = (first.share, largest.share)
     above = [

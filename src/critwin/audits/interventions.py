@@ -337,10 +337,10 @@ def _recommended(
             )
         return None, "no arm is shown to close the gap"
     best = max(able, key=lambda name: able[name].closed.value or 0.0)
-    second = halves[best][1]
-    if not (second.closed.low or 0.0) > 0:
+    chosen = halves[best][1]
+    if not (chosen.closed.low or 0.0) > 0:
         return None, f"the arm {best!r} closes the gap on one half of the sources, not the other"
-    return second, None
+    return chosen, None
 
 
 def _loss(effect: ArmEffect) -> float:

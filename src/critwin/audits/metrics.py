@@ -168,7 +168,7 @@ def metrics_of_records(
     first = first[columns.before[first] >= 0]
     owner = np.array(columns.labels)[columns.before[first]]
     total = len(owner)
-    truth = said = np.zeros(total)
+    truth = said = np.zeros(total, dtype=np.int64)
     metrics: dict[str, Metric] = {"share": lambda true, _: len(true) / total}
     if fidelity is not None:
         told = records.features[fidelity[0]]

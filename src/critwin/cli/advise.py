@@ -207,6 +207,7 @@ def _own_samplers(
         if not schedulers and not karras:
             sampler(name, steps=steps)  # a name that does not exist is said at once
             out.append(name)
-        for scheduler in schedulers or ([None] if karras else []):
+        chosen: list[str | None] = [*(schedulers or ())] or ([None] if karras else [])
+        for scheduler in chosen:
             out.append(sampler(name, scheduler=scheduler, steps=steps, options=options))
     return out

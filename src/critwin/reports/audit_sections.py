@@ -192,18 +192,18 @@ def _curves(axes: Axes, figure: Figure, kind: str) -> None:
         if low == high:
             axes.axvline(low, color=ROLES["c0"].light, alpha=0.35, linewidth=4)
         axes.annotate(
-            short(name, 24), ((low + high) / 2, 1.0), (0, -3),
+            short(name, 24), ((low + high) / 2, 0.0), (0, 3),
             xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="center", va="top", color=MUTED, fontsize=FONT[kind] - 2,
+            ha="center", va="bottom", color=MUTED, fontsize=FONT[kind] - 2,
         )  # fmt: skip
     for index, own in enumerate(figure.series):
         style = series(index)
         colour = ROLES[style.role].light
         x, y = _pair(own.x, own.y)
         if own.low and own.high:
-            low, high = (np.array([np.nan if v is None else v for v in side], dtype=float)
-                         for side in (own.low, own.high))  # fmt: skip
-            axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+            under, over = (np.array([np.nan if v is None else v for v in side], dtype=float)
+                           for side in (own.low, own.high))  # fmt: skip
+            axes.fill_between(x, under, over, color=colour, alpha=0.16, linewidth=0)
         options: dict[str, Any] = {"dashes": style.dashes} if style.dashes else {}
         axes.plot(
             x, y, color=colour, linewidth=1.6, marker=style.marker, markersize=3.6,
