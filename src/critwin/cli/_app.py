@@ -39,7 +39,7 @@ COMMANDS = (
 )
 """Each is a function of the same name in a module of the same name."""
 
-AUDITS = ("privacy",)
+AUDITS = ("fairness", "privacy")
 """Each is a function of the same name in the module ``audit_<name>``: ``critwin audit <name>``."""
 
 
