@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["num_normals", "rotated_average"]
 
+_THIN = 1e-3  # standard deviations: single precision leaves an error of 1e-4 of the thinnest
 _MAX_NUMBERS = 1 << 22  # held at a time
 
 
@@ -51,8 +52,8 @@ def num_normals(m: GaussianMixture) -> int:
 def rotated_average(m: GaussianMixture, normals: Array, alpha: Array, sigma: Array) -> Array:
     """Average of ``P(j | y)`` over noised samples of every component.
 
-    Products are in single precision, with errors of some 1e-6 in a probability; sums over samples
-    are in double.
+    Products are in single precision where that leaves errors small beside those of sampling; sums
+    over samples are in double.
 
     Args:
         m: The mixture; no variance is 0.
@@ -92,16 +93,15 @@ def _same_axes(
     """Quadratic forms of samples of component i under all components, ``(n, K, L)``."""
     del sigma
     a = torch.from_numpy(alpha)
-    single = z.to(torch.float32)
-    square = single**2
+    square = z**2
     for i in range(m.num_components):
         form = torch.empty((len(z), m.num_components, len(a)), dtype=torch.float64)
         root = variance[i].sqrt()
         for j in range(m.num_components):
             gap = (m.means[i] - m.means[j])[:, None] * a  # (D, L)
-            own = (variance[i] / variance[j]).to(torch.float32)
-            cross = (2.0 * gap * root / variance[j]).to(torch.float32)
-            form[:, j] = square @ own + single @ cross + (gap**2 / variance[j]).sum(dim=0)
+            form[:, j] = square @ (variance[i] / variance[j])
+            form[:, j] += z @ (2.0 * gap * root / variance[j])
+            form[:, j] += (gap**2 / variance[j]).sum(dim=0)
         yield i, form
 
 
@@ -110,26 +110,31 @@ def _own_axes(
 ) -> Iterator[tuple[int, Tensor]]:
     """The same, each component in its own axes."""
     assert m.axes is not None
+    size = m.num_components
+    clean = m.eigenvalues.expand(size, -1)
+    kind = _kind(clean, variance)
     a, s = torch.from_numpy(alpha), torch.from_numpy(sigma)
-    first, noise = normals[:, : m.dim], normals[:, m.dim :].to(torch.float32)
-    axes = m.axes.expand(m.num_components, -1, -1)
-    clean = m.eigenvalues.expand(m.num_components, -1)
-    coefficients = [
-        (factor / variance).to(torch.float32) for factor in (a**2, 2.0 * a * s, s**2)
-    ]  # each (K, D, L)
-    turned = [noise @ axes[j].to(torch.float32) for j in range(m.num_components)]
-    of_noise = [b**2 @ coefficients[2][j] for j, b in enumerate(turned)]
-    for i in range(m.num_components):
-        form = torch.empty((len(normals), m.num_components, len(a)), dtype=torch.float64)
-        spread = (first * clean[i].sqrt()).to(torch.float32)
-        for j in range(m.num_components):
+    axes = m.axes.expand(size, -1, -1).to(kind)
+    first, noise = normals[:, : m.dim], normals[:, m.dim :].to(kind)
+    of_clean, of_both, of_noise = (
+        (factor / variance).to(kind) for factor in (a**2, 2.0 * a * s, s**2)
+    )  # each (K, D, L)
+    turned = [noise @ axes[j] for j in range(size)]
+    alone = [b**2 @ of_noise[j] for j, b in enumerate(turned)]
+    for i in range(size):
+        form = torch.empty((len(normals), size, len(a)), dtype=torch.float64)
+        spread = (first * clean[i].sqrt()).to(kind)
+        x = spread @ axes[i].mT
+        for j in range(size):
             if i == j:
                 own = spread
             else:
-                turn = (axes[i].mT @ axes[j]).to(torch.float32)
-                gap = ((m.means[i] - m.means[j]) @ axes[j]).to(torch.float32)
-                own = spread @ turn + gap
-            form[:, j] = (
-                own**2 @ coefficients[0][j] + (own * turned[j]) @ coefficients[1][j] + of_noise[j]
-            )
+                own = x @ axes[j] + ((m.means[i] - m.means[j]) @ m.axes[j]).to(kind)
+            form[:, j] = own**2 @ of_clean[j] + (own * turned[j]) @ of_both[j] + alone[j]
         yield i, form
+
+
+def _kind(clean: Tensor, variance: Tensor) -> torch.dtype:
+    """Single precision, unless some direction is so thin that rounding would fill it."""
+    thinnest = float((variance.amin() / clean.amax().clamp(min=1e-300)).sqrt())
+    return torch.float32 if thinnest > _THIN else torch.float64
