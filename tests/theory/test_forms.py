@@ -54,9 +54,7 @@ def test_thin_directions_are_computed_in_double() -> None:
     m = GaussianMixture(
         weights=[0.2, 0.3, 0.5],
         means=1e-5 * rng.normal(size=(3, 20)),
-        covariances=(q[:1] * values)
-        @ q[:1].transpose(0, 2, 1)
-        * np.array([1, 2, 3])[:, None, None],
+        covariances=(q[:1] * values[:, None]) @ q[:1].transpose(0, 2, 1),
         covariance_kind="full",
     )
     normals = rng.normal(size=(200, num_normals(m)))
