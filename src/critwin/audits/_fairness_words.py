@@ -152,7 +152,8 @@ def _by_reason(reasons: Any) -> dict[str, list[str]]:
 def _gap_words(gap: GroupGap) -> str:
     if gap.order == "too few to say" or gap.survival.value is None:
         return f"Whether {gap.group} is lost before {gap.other}: {gap.survival.reason}."
-    by = f"{abs(gap.survival.value):.2f} ({_range(gap.survival)})"
+    sides = sorted(abs(x) for x in (gap.survival.low, gap.survival.high) if x is not None)
+    by = f"{abs(gap.survival.value):.2f} ({sides[0]:.2f} to {sides[-1]:.2f})"
     p = f"p {_p(gap.p_holm)}"
     if gap.order == "not shown":
         return (

@@ -47,7 +47,7 @@ __all__ = [
 FEWEST = 8
 """Images below which nothing is said of a law."""
 
-_DRAWS = 4999
+_DRAWS = 1999
 _MOST_SETS = 12  # groups whose subsets are all looked at
 _TOLERANCE = 0.1  # total variation that counts as alike
 
