@@ -110,7 +110,7 @@ def test_promised_rates_hold_and_rates_on_the_choosing_half_do_not(
     flat = [np.sqrt(0.5)] * 5
 
     def best(seed: int) -> tuple[float, float, float]:
-        records = edits(flat, flat, num=400, seed=seed)
+        records = edits(flat, flat, num=160, seed=seed)
         return advise(records, keep=["shape"], change=["ink"], confidence=0.9).best.both
 
     assert coverage(best) >= 0.84  # of .9: two standard errors of 120 runs below
@@ -160,6 +160,18 @@ def test_strengths_start_at_the_level() -> None:
         assert abs(start.t - found.best.t) < 0.12
     names = [row[0] for table in found.section().tables for row in table.rows]
     assert "ComfyUI KSampler" in names
+
+
+def test_settings_lie_within_the_interval_where_they_can() -> None:
+    kept, changed = [1.0, 0.95, 0.9, 0.85, 0.4], [0.05, 0.4, 0.5, 0.67, 0.67]
+    found = advise(
+        edits(kept, changed, num=600), keep=["shape"], change=["ink"], samplers=["sd15", "sdxl"]
+    )
+    assert found.interval == pytest.approx((1.0, 2.0))
+    assert found.best.t == pytest.approx(2.0)
+    for start in found.starts:
+        assert start.is_inside
+        assert 1.0 - 1e-9 <= start.t <= 2.0 + 1e-9
 
 
 def test_another_reversal_is_said() -> None:

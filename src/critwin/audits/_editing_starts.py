@@ -13,11 +13,14 @@ from critwin.audits.tools import a1111_starts, comfy_starts, nearest
 from critwin.levels import ou_time
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from critwin.audits._editing_rates import Rate
 
 __all__ = ["Start", "starts_of"]
 
 _SCHEDULES = ("normal", "karras")
+_SLACK = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ def starts_of(
     samplers: Sequence[str | Sampler],
     steps: int,
 ) -> tuple[Start, ...]:
-    """Settings that start nearest to a level.
+    """Settings that start nearest to a level, within the interval where a tool has one.
 
     Args:
         wanted: The advised logsnr.
@@ -98,13 +101,11 @@ def _settings(
             else None
             for key in ("kept", "changed")
         }
-        slack = 1e-9
-        is_inside = interval is not None and interval[0] - slack <= t <= interval[1] + slack
-        return {"logsnr": logsnr, "t": t, "is_inside": is_inside, **shares}
+        return {"logsnr": logsnr, "t": t, "is_inside": _is_inside(logsnr, interval), **shares}
 
     for entry in samplers:
         chosen = sampler(entry, steps=steps) if isinstance(entry, str) else entry
-        step = chosen.nearest(wanted)
+        step = _nearest(chosen.logsnr, wanted, interval)
         yield Start(
             tool="diffusers",
             model=chosen.preset,
@@ -123,7 +124,10 @@ def _settings(
             found.append(a1111_starts(entry, steps=steps, schedule="automatic"))
             found.append(a1111_starts(entry, steps=steps, schedule="karras"))
         for one in found if entry != "digits" else ():
-            for start in nearest(one, wanted):
+            inside = [start for start in one if _is_inside(start.logsnr, interval)]
+            known = {start.tool for start in inside}
+            rest = [start for start in one if start.tool not in known]
+            for start in nearest([*inside, *rest], wanted):
                 yield Start(
                     tool=start.tool,
                     model=entry,
@@ -135,6 +139,21 @@ def _settings(
                     reversal=None,
                     **expected(start.logsnr),
                 )
+
+
+def _is_inside(logsnr: float, interval: tuple[float, float] | None) -> bool:
+    if interval is None:
+        return False
+    return interval[0] - _SLACK <= float(ou_time(logsnr)) <= interval[1] + _SLACK
+
+
+def _nearest(
+    levels: NDArray[np.float64], wanted: float, interval: tuple[float, float] | None
+) -> int:
+    """Step nearest to a level; one within the interval, if there is one."""
+    inside = [k for k, level in enumerate(levels) if _is_inside(float(level), interval)]
+    own = np.array(inside or np.flatnonzero(np.isfinite(levels)))
+    return int(own[np.argmin(np.abs(levels[own] - wanted))])
 
 
 def _steps_within(chosen: Sampler, guidance: tuple[float, float] | None) -> tuple[int, int] | None:

@@ -121,10 +121,10 @@ def _details(advice: Advice, change: str) -> list[str]:
         out += [
             setting_in_words(start) + "." for start in advice.starts if start.tool == "diffusers"
         ]
-        other = sorted(
-            {s.scheduler for s in advice.starts if s.reversal not in (None, advice.reversal)}
-        )
-        if other and advice.reversal in ("stochastic", "ode"):
+        # a draw from the posterior is what a stochastic sampler comes close to
+        own = "stochastic" if advice.reversal == "posterior" else advice.reversal
+        other = sorted({s.scheduler for s in advice.starts if s.reversal not in (None, own)})
+        if other and own != "unknown":
             out.append(
                 f"The rates were measured with the reversal “{advice.reversal}”; "
                 f"{', '.join(other)} steps otherwise and has rates of its own at the same level: "
