@@ -283,6 +283,36 @@ def test_what_is_wrong_with_a_branch() -> None:
         prompt_switch(MODEL, SIDE, [1.0], unit="t", condition="zebra", num_sources=2)
 
 
+def test_what_arms_cost_is_what_they_call() -> None:
+    """Guidance doubles a call on its stretch alone; the records say what each arm cost."""
+    calls: list[float] = []
+
+    def function(x: torch.Tensor, level: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        calls.append(float(level[0]))
+        return 0.1 * x + label[:, None].to(x.dtype)
+
+    model = Denoiser(function, shape=(1,), conditions=["u", "v"], steps=23)
+    arms = {
+        "none": [],
+        "guided late": [{"from": 0.9, "guidance": 3.0}],
+        "inside": [{"from": 2.2, "to": 1.2, "condition": "v"}],
+        "all": [{"guidance": 2.0}],
+    }
+    spent = []
+    options: dict[str, Any] = {"conditions": ["u"], "num_sources": 5, "batch_size": 5}
+    for chosen in ({"none": [], "x": arms[name]} for name in arms):
+        # the same stops in every arm: those of all arms
+        chosen["stops"] = [s for name in ("guided late", "inside") for s in arms[name]]
+        calls.clear()
+        records = intervene(model, SIDE, chosen, **options)
+        found = {e.arm: e.evaluations for e in effects(records, "component")}
+        own = found["none"]
+        assert own is not None
+        assert len(calls) == own + sum(number or 0 for number in found.values())
+        spent.append(found["x"])
+    assert spent[0] == spent[2] < spent[1] < spent[3] == 2 * spent[0]
+
+
 def test_effects_are_paired_and_their_limits_hold() -> None:
     """Coverage of the difference under an arm whose effect is known; unpaired limits are wider."""
     truth = arm_truth(2.2, 1.2) - 1 / 3

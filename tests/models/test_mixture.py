@@ -158,6 +158,9 @@ def test_noise_is_float64_of_float32_draws_and_shared_by_all_levels() -> None:
 def test_number_of_evaluations_is_what_happens() -> None:
     model = MixtureModel(FOUR, steps=30)
     assert model.num_evaluations(0.0, reversal="posterior") == 1
+    legs = [model.num_evaluations(0.0, reversal="ode", stop=2.0), model.num_evaluations(2.0)]
+    assert model.num_evaluations(0.0, stop=2.0) == legs[1] == 1
+    assert legs[0] == len(model.schedule.between(0.0, 2.0)) - 1
     assert model.num_evaluations(0.0, reversal="ode") == len(model.schedule.path(0.0))
     assert model.num_evaluations(0.0, reversal="ode", guidance=2.0) == 2 * len(
         model.schedule.path(0.0)

@@ -166,6 +166,9 @@ def test_guidance_in_an_interval() -> None:
     between = result([0.2, 0.8], 3.0)
     assert not torch.equal(between, plain)
     assert not torch.equal(between, everywhere)
+    model, function = guided([0.2, 0.8], 3.0)
+    model.partial(x, -6.0, 0.5, ["a", "b"], rows)
+    assert len(function.levels) == model.num_evaluations(-6.0, stop=0.5)
     prints = {guided(i, 3.0)[0].fingerprint for i in (None, [0.2, 0.8], [0.2, 0.9])}
     assert len(prints) == 3
 
@@ -226,6 +229,7 @@ def test_a_one_step_model_is_called_once() -> None:
     assert len(calls) == 2
     assert ks_2samp(x[:, 0].numpy(), again[:, 0].numpy()).pvalue > 1e-3
     half = model.partial(noisy, MIDDLE, LOW, none, rows)
+    assert len(calls) == 3 == 2 + model.num_evaluations(MIDDLE, stop=LOW)
     assert kstest(half[:, 0].numpy(), lambda v: noised_law(v, LOW)).pvalue > 1e-3
     with pytest.raises(InputError, match="unknown reversal"):
         model.denoise(noisy, MIDDLE, none, rows, "ode")

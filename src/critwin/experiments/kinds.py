@@ -21,13 +21,14 @@ from critwin.levels import ou_time
 if TYPE_CHECKING:
     import torch
 
+    from critwin.experiments.arms import Arm
     from critwin.experiments.sources import Source
     from critwin.experiments.spec import Spec
     from critwin.experiments.trajectories import Waypoints
     from critwin.experiments.units import Unit
     from critwin.models.base import Model
 
-__all__ = ["KINDS", "Kind", "Work", "kind_of", "unit_evaluations"]
+__all__ = ["KINDS", "Kind", "Work", "arm_evaluations", "kind_of", "unit_evaluations"]
 
 
 class Work(NamedTuple):
@@ -127,11 +128,28 @@ def unit_evaluations(model: Model, unit: Unit, spec: Spec) -> int | None:
     return kind_of(spec.experiment).evaluations(model, unit, spec)
 
 
-def _told(model: Model, logsnr: float, spec: Spec, guidance: float | None) -> int | None:
+def arm_evaluations(model: Model, spec: Spec) -> dict[str, int]:
+    """Evaluations of the model for one generation under each arm, if the model tells.
+
+    Args:
+        model: The model.
+        spec: The choices.
+
+    Returns:
+        Arm -> number; empty where there are no arms, or the model does not tell.
+    """
+    found = {arm.name: _legs_cost(model, spec, arm) for arm in spec.arms}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _told(
+    model: Model, logsnr: float, spec: Spec, guidance: float | None, stop: float | None = None
+) -> int | None:
     tell = getattr(model, "num_evaluations", None)
     if tell is None:
         return None
-    return int(tell(logsnr, steps=spec.steps, reversal=spec.reversal, guidance=guidance))
+    leg = {} if stop is None else {"stop": stop}
+    return int(tell(logsnr, steps=spec.steps, reversal=spec.reversal, guidance=guidance, **leg))
 
 
 def _from_level(model: Model, unit: Unit, spec: Spec) -> int | None:
@@ -143,8 +161,11 @@ def _one(model: Model, unit: Unit, spec: Spec) -> int | None:
 
 
 def _whole(model: Model, unit: Unit, spec: Spec) -> int | None:
-    """Each leg costs what is left where it starts less what is left where it stops."""
-    arm = spec.arm_of(unit)
+    return _legs_cost(model, spec, spec.arm_of(unit))
+
+
+def _legs_cost(model: Model, spec: Spec, arm: Arm) -> int | None:
+    """The legs of a generation under an arm, each at its own guidance."""
     total = 0
     for level, stop in legs_of(model, spec):
         low = 0.0 if stop is None else float(ou_time(stop))
@@ -152,11 +173,10 @@ def _whole(model: Model, unit: Unit, spec: Spec) -> int | None:
         guidance = spec.guidance
         if segment is not None and segment.guidance is not None:
             guidance = segment.guidance
-        here = _told(model, level, spec, guidance)
-        rest = 0 if stop is None else _told(model, stop, spec, guidance)
-        if here is None or rest is None:
+        leg = _told(model, level, spec, guidance, stop)
+        if leg is None:
             return None
-        total += max(1, here - rest)
+        total += leg
     return total
 
 

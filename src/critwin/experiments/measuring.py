@@ -15,7 +15,7 @@ import numpy as np
 
 from critwin.errors import BatchMemoryError, TooManyInvalidError
 from critwin.experiments.drawing import measure_sources, planted_columns, within_memory
-from critwin.experiments.kinds import Work, kind_of
+from critwin.experiments.kinds import Work, arm_evaluations, kind_of
 from critwin.experiments.padding import padded_rows
 from critwin.experiments.priors import priors_by_condition, priors_of
 from critwin.experiments.reading import compare_batch, decode_checked, read_batch
@@ -309,6 +309,8 @@ def provenance(context: Context) -> tuple[dict[str, dict[str, float]], dict[str,
     }
     if apart := priors_by_condition(model, context.features, states, spec.condition_of):
         attrs["condition_priors"] = json.dumps(apart, allow_nan=False)
+    if spent := arm_evaluations(model, spec):
+        attrs["arm_evaluations"] = json.dumps(spent)
     errors = {f.name: getattr(f, "errors", None) for f in context.features}
     if known := {name: matrix.as_dict() for name, matrix in errors.items() if matrix is not None}:
         attrs["labeller_errors"] = json.dumps(known, allow_nan=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -169,6 +170,7 @@ class Effect:
         high: Upper limit.
         num_sources: Sources with a reading on both sides.
         confidence: Of the limits.
+        evaluations: Evaluations of the model for one generation under the arm; None: not told.
     """
 
     arm: str
@@ -181,6 +183,7 @@ class Effect:
     high: float
     num_sources: int
     confidence: float
+    evaluations: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -232,6 +235,7 @@ def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list
         )
     columns = records.features[feature]
     usable = np.asarray(records.valid, dtype=bool) & (columns.after >= 0) & (columns.before >= 0)
+    spent = _arm_evaluations(records)
     found = []
     for name in np.unique(records.experiment).tolist():
         rows = usable & (np.asarray(records.experiment) == name)
@@ -257,6 +261,16 @@ def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list
                     high=high,
                     num_sources=len(first),
                     confidence=confidence,
+                    evaluations=spent.get(name.removeprefix(_PREFIX)),
                 )
             )
     return found
+
+
+def _arm_evaluations(records: Records) -> dict[str, int]:
+    """What a generation under each arm costs, where the records say so."""
+    try:
+        told = json.loads(str(records.attrs.get("arm_evaluations") or "{}"))
+        return {str(name): int(number) for name, number in told.items()}
+    except (ValueError, TypeError, AttributeError):  # a file of someone else's
+        return {}

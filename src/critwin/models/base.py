@@ -62,7 +62,8 @@ class Model(Protocol):
 
     A model may also have ``prior(feature)``, its law of a feature's labels, label -> weight, or
     None if it does not know; ``dataset()``, clean samples to start from, or None; and
-    ``num_evaluations(logsnr, steps=, reversal=, guidance=)``, network calls to denoise a row.
+    ``num_evaluations(logsnr, steps=, reversal=, guidance=)``, network calls to denoise a row (with
+    ``stop=`` too where it implements :class:`Trajectories`: those of ``partial``).
     """
 
     @property

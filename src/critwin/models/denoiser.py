@@ -398,14 +398,16 @@ class Denoiser:
         steps: int | None = None,
         reversal: str = "stochastic",
         guidance: float | None = None,
+        stop: float | None = None,
     ) -> int:
-        """Network calls that denoise a batch from one level.
+        """Network calls that denoise a batch from one level, or bring it to a cleaner one.
 
         Args:
             logsnr: The level.
             steps: Number of steps of the whole schedule.
             reversal: Any; both samplers cost the same.
             guidance: Guidance scale.
+            stop: Level at which :meth:`partial` stops; None: the clean sample.
 
         Returns:
             The number of calls.
@@ -414,6 +416,9 @@ class Denoiser:
             InputError: If the level is not available.
         """
         path = self._path(logsnr, steps)
+        if stop is not None:
+            calls = self.schedule.between(logsnr, stop, steps)[:-1]
+            path = calls[:1] if self._is_one_step else calls
         return num_predictions(path.tolist(), self._scale(guidance), self._interval)
 
     def _path(self, logsnr: float | None = None, steps: int | None = None) -> NDArray[np.float64]:

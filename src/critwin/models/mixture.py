@@ -294,6 +294,7 @@ class MixtureModel:
         steps: int | None = None,
         reversal: str = "posterior",
         guidance: float | None = None,
+        stop: float | None = None,
     ) -> int:
         """Calls of the denoiser from one level; 1 for the posterior draw.
 
@@ -302,13 +303,18 @@ class MixtureModel:
             steps: Number of steps of the whole schedule.
             reversal: One of ``reversals``.
             guidance: Guidance scale.
+            stop: Level at which :meth:`partial` stops; None: the clean point.
 
         Returns:
             The number of calls.
         """
         if reversal == "posterior":
             return 1
-        return len(self.schedule.path(logsnr, steps)) * (1 if guidance in (None, 1) else 2)
+        if stop is None:
+            num = len(self.schedule.path(logsnr, steps))
+        else:
+            num = len(self.schedule.between(logsnr, stop, steps)) - 1
+        return num * (1 if guidance in (None, 1) else 2)
 
     def _checked(
         self,

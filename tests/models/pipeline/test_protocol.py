@@ -140,6 +140,9 @@ def test_guidance_only_inside_its_interval(
     inside = part.generate(["a"], units(1))
     assert seen == [1, 1, 2, 2, 1, 1]
     assert part.num_evaluations(part.start_logsnr) == 8
+    stop = float(part.schedule.logsnr[3])
+    assert part.num_evaluations(part.start_logsnr, stop=stop) == 1 + 1 + 2
+    assert part.num_evaluations(stop) == 2 + 1 + 1
     everywhere = loaded("sd", steps=6, guidance=3.0, guidance_interval=[0.0, 100.0])
     nowhere = loaded("sd", steps=6, guidance=3.0, guidance_interval=[90.0, 100.0])
     plain = loaded("sd", steps=6, guidance=1.0)

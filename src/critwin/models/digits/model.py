@@ -211,6 +211,7 @@ class DigitsModel:
         steps: int | None = None,
         reversal: str = "stochastic",
         guidance: float | None = None,
+        stop: float | None = None,
     ) -> int:
         """Network calls that denoise a batch; see :meth:`critwin.Denoiser.num_evaluations`.
 
@@ -219,12 +220,13 @@ class DigitsModel:
             steps: Network calls of the whole schedule.
             reversal: Either.
             guidance: Guidance scale.
+            stop: Level at which :meth:`partial` stops; None: the clean sample.
 
         Returns:
             The number of calls.
         """
         return self.denoiser.num_evaluations(
-            logsnr, steps=steps, reversal=reversal, guidance=guidance
+            logsnr, steps=steps, reversal=reversal, guidance=guidance, stop=stop
         )
 
     def decode(self, clean: Tensor) -> Tensor:

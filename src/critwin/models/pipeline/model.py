@@ -356,6 +356,7 @@ class PipelineModel:
         steps: int | None = None,
         reversal: str | None = None,
         guidance: float | None = None,
+        stop: float | None = None,
     ) -> int:
         """Evaluations of the network that denoise a row from one level.
 
@@ -364,6 +365,7 @@ class PipelineModel:
             steps: Number of steps of the whole schedule.
             reversal: Any; all cost the same.
             guidance: Guidance scale.
+            stop: Level at which :meth:`partial` stops; None: the clean sample.
 
         Returns:
             The number: second stages counted, two where guidance takes two predictions.
@@ -372,7 +374,8 @@ class PipelineModel:
             InputError: If the level is not available.
         """
         schedule = self._scheduled(self._steps if steps is None else positive(steps))
-        calls = range(schedule.find(logsnr), schedule.num_calls)
+        last = schedule.num_calls if stop is None else schedule.find(stop)
+        calls = range(schedule.find(logsnr), last)
         return self.engine.num_calls(calls, schedule, guidance)
 
     def _run(
