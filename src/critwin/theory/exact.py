@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _MAX_ELEMENTS = 1 << 22
-_SMALL_DIM = 16  # up to which noised samples take one normal a coordinate, whatever the axes
+_SMALL_DIM = 2  # up to which noised samples take one normal a coordinate, whatever the axes
 _MAX_SOBOL_DIM = 21201
 
 
