@@ -244,7 +244,7 @@ def digits() -> dict[str, dict[str, Curve]]:
     rows = np.arange(0, len(data), 4)
     t = np.linspace(*RANGE, 34)
     points = np.asarray(data.clean(rows.tolist())).reshape(len(rows), -1)
-    labels = {n: np.asarray(getattr(data, n))[rows] for n in ("ground", "ink", "digit")}
+    labels = {n: np.asarray(data.planted[n])[rows] for n in ("ground", "ink", "digit")}
     tables = cw.dataset_transitions(points, labels, logsnr_of_ou_time(t))
     found = {}
     for name, table in tables.items():

@@ -81,6 +81,7 @@ def audit_fairness_run(
     steps: Mapping[str, int] = {}
     segments: Mapping[str, Any] = {}
     if changed is not None:
+        _check_intervention(changed)
         _check_conditions(changed)
         if changed is not own and str(own.info["model"]["fingerprint"]) != str(
             changed.info["model"]["fingerprint"]
@@ -260,10 +261,17 @@ def _window(run: Run, attribute: str, times: Sequence[float]) -> tuple[float, fl
     return low, high
 
 
+def _check_intervention(run: Run) -> None:
+    name = run.config.experiment.name
+    if name != "intervene":
+        raise InputError(
+            "this is no run of interventions", got=f"{run.path}: {name}", wanted="intervene"
+        )
+
+
 def _check_conditions(run: Run) -> None:
     """Sources must be denoised under the condition that they were generated under."""
-    experiment = run.info["config"].get("experiment") or {}
-    if experiment.get("name") == "intervene":
+    if run.config.experiment.name == "intervene":
         return
     told = run.config.denoise.condition
     drawn = {row["condition"] for row in run.sources()}

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from critwin.experiments.branching import clone, preview, prompt_switch
     from critwin.experiments.interventions import intervene
-    from critwin.experiments.outcomes import effects, following
+    from critwin.experiments.outcomes import effects
+    from critwin.experiments.switches import followed, following
 
 __all__ = [
     "clone",
     "effects",
+    "followed",
     "following",
     "intervene",
     "preview",
@@ -25,7 +27,8 @@ __all__ = [
 _LAZY = {
     "clone": "critwin.experiments.branching",
     "effects": "critwin.experiments.outcomes",
-    "following": "critwin.experiments.outcomes",
+    "followed": "critwin.experiments.switches",
+    "following": "critwin.experiments.switches",
     "intervene": "critwin.experiments.interventions",
     "preview": "critwin.experiments.branching",
     "prompt_switch": "critwin.experiments.branching",

@@ -28,7 +28,7 @@ __all__ = ["Decider"]
 
 _NUM_DRAWS = 240
 _WIDTH_WEIGHT = 0.25  # of the local width beside the crossing
-_CAUTION = 1.0  # standard errors of the log width by which intervals are widened
+_CAUTION = 1.5  # standard errors of the log width by which intervals are widened
 _GROWTH = 5  # a round has one batch for each so many batches before it
 _MOST_USES = 200  # a source used so often has told what it can
 _CHANCE_LIMIT = 0.98

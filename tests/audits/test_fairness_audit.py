@@ -1,0 +1,208 @@
+"""The whole audit, of run folders: what it says is what was measured; mistakes are one line."""
+
+import html
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from critwin.audits.fairness import fairness_audit
+from critwin.audits.fairness_runs import audit_fairness_run, start_runs
+from critwin.audits.section import load_all
+from critwin.cli import main
+from critwin.errors import InputError
+from critwin.runs.folder import open_run, verify_folder
+
+MIXTURE: dict[str, Any] = {
+    "component": [
+        {"name": "a", "weight": 0.4, "mean": [-6.0]},
+        {"name": "b", "weight": 0.1, "mean": [0.0]},
+        {"name": "c", "weight": 0.5, "mean": [6.0]},
+    ]
+}
+BASE = """
+[run]
+out = "OUT"
+seed = 4
+batch_size = 80
+[model]
+name = "mixture"
+mixture = { component = [
+  { name = "a", weight = 0.4, mean = [-6.0] },
+  { name = "b", weight = 0.1, mean = [0.0] },
+  { name = "c", weight = 0.5, mean = [6.0] } ] }
+[sources]
+count = 160
+conditions = [CONDITIONS]
+[[feature]]
+name = "component"
+[levels]
+unit = "t"
+values = [0.3, 0.9, 1.4, 1.9, 2.6, 3.6]
+"""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    out = tmp_path_factory.mktemp("fairness") / "run"
+    return start_runs(
+        "mixture",
+        out,
+        condition="none",
+        attribute="component",
+        instead="b",
+        options={"mixture": MIXTURE},
+        times=[0.3, 0.9, 1.4, 1.9, 2.6, 3.6],
+        num_images=160,
+        batch_size=80,
+        seed=4,
+    )
+
+
+def test_the_audit_of_two_run_folders(folders: tuple[Path, Path]) -> None:
+    first, second = folders
+    audit = audit_fairness_run(
+        first, attribute="component", interventions=second, largest_loss=1.0, rerun="again"
+    )
+    records = open_run(first).records()
+    _, where = np.unique(records.source, return_index=True)
+    before = records.features["component"].before[where]
+    counts = np.bincount(before, minlength=3)
+    assert [g.count for g in audit.law.groups] == counts.tolist()
+    assert audit.law.is_flagged
+    assert audit.groups is not None
+    assert audit.drift is not None
+    assert not audit.drift.is_flagged  # an exact posterior
+    found = audit.interventions
+    assert found is not None
+    assert [arm.arm for arm in found.arms] == sorted(arm.arm for arm in found.arms)
+    facts = json.loads(json.dumps(audit.as_dict(), allow_nan=False))
+    assert facts["law"]["num_images"] == 160
+    assert facts["metrics"]["counts"] == dict(zip("abc", counts.tolist(), strict=True))
+    # words are functions of what is in the ledger
+    section = audit.section()
+    worst = max(audit.law.groups, key=lambda g: abs(g.count / 160 - 1 / 3))
+    assert f"{worst.label} is shown in {100 * worst.count / 160:.1f} %" in section.answer
+    assert "of 160 pictures" in section.answer
+    after = open_run(second).records()
+    rows = after.experiment == "intervene:everywhere"
+    share = np.mean(after.features["component"].after[rows] == 1)
+    everywhere = next(arm for arm in found.arms if arm.arm == "everywhere")
+    assert {e.label: e.share for e in everywhere.labels}["b"] == pytest.approx(share)
+    assert {t.name for t in section.tables} == {
+        "fairness-shares",
+        "fairness-by-group",
+        "fairness-groups",
+        "fairness-flows",
+        "fairness-interventions",
+    }
+    assert any("perceives" in line for line in section.limits)
+    kept = load_all(first)["fairness"]
+    assert kept["section"] == section
+    assert kept["parameters"]["interventions"] == second.name
+    assert verify_folder(first) == ([], [])
+
+
+def test_the_command_and_its_report(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (str(folder) for folder in folders)
+    words = ["audit", "fairness", first, "--attribute", "component", "--interventions", second]
+    assert main([*words, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["law"]["reference"] == "uniform"
+    page = html.unescape((folders[0] / "report.html").read_text("utf-8")).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
+    assert "Fairness: component under no condition" in page
+    assert facts["answer"] in page
+    assert main(["audit", "fairness", second, "--attribute", "component", "--no-report"]) == 0
+    out = capsys.readouterr().out
+    assert "Not told (groups, drift): the run changes conditions" in out
+
+
+def test_mistakes_are_one_line(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = str(folders[0])
+    table = tmp_path / "table.csv"
+    table.write_text("label,share\na,0.5\nb,0.2\n")
+    own = ["audit", "fairness", first, "--no-report"]
+    wrong = [
+        ([*own, "--attribute", "hair"], "no such feature"),
+        ([*own, "--attribute", "component", "--condition", "z"], "no such condition"),
+        ([*own, "--attribute", "component", "--reference", str(table)], "do not sum to 1"),
+        ([*own, "--attribute", "component", "--reference", "data"], "unknown"),
+        ([*own, "--attribute", "component", "--fidelity", "component"], "FEATURE=LABEL"),
+        ([*own, "--attribute", "component", "--fidelity", "component=z"], "unknown label"),
+        ([*own, "--attribute", "component", "--fidelity", "hair=z"], "no such feature"),
+        ([*own, "--attribute", "component", "--confidence", "2"], "--confidence"),
+        ([*own, "--attribute", "component", "--largest-loss", "2"], "--largest-loss"),
+        ([*own, "--attribute", "component", "--images", "9"], "--images"),
+        ([*own, "--attribute", "component", "--errors", str(table)], "error matrix"),
+        ([*own, "--attribute", "component", "--interventions", first], "intervention"),
+        (["audit", "fairness", "--attribute", "component"], "nothing to audit"),
+    ]
+    for words, said in wrong:
+        assert main(words) == 2, words
+        streams = capsys.readouterr()
+        assert streams.out == ""
+        assert said in streams.err, (words, streams.err)
+        assert len(streams.err.strip().splitlines()) == 1
+
+
+def test_conditions_and_sources_are_checked(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    import tomllib
+
+    from critwin.runs.config import parse_config
+    from critwin.runs.executor import run_experiment
+
+    text = BASE.replace("OUT", str(tmp_path / "other")).replace("CONDITIONS", '"a", "b"')
+    text = text.replace("count = 160", "count = 16")
+    config = parse_config(tomllib.loads(text + '[denoise]\ncondition = "none"\n'))
+    run_experiment(config)
+    with pytest.raises(InputError, match="one condition and denoised under another"):
+        audit_fairness_run(tmp_path / "other", attribute="component")
+    shutil.rmtree(tmp_path / "other")
+    run_experiment(parse_config(tomllib.loads(text)))
+    with pytest.raises(InputError, match="several conditions"):
+        audit_fairness_run(tmp_path / "other", attribute="component")
+    one = audit_fairness_run(tmp_path / "other", attribute="component", condition="b", keep=False)
+    assert one.law.groups[1].count == 8
+    assert one.groups is not None
+    assert one.groups.windows[1].reason == "all images are of this group: nothing can be lost"
+    with pytest.raises(InputError, match="different models"):
+        audit_fairness_run(
+            folders[0], attribute="component",
+            interventions=_changed(folders[1], tmp_path / "changed"),
+        )  # fmt: skip
+    records = open_run(folders[0]).records()
+    foreign = replace(records, attrs={**records.attrs, "sources": "images"})
+    with pytest.raises(InputError, match="not the model's own"):
+        fairness_audit(foreign, attribute="component")
+    with pytest.raises(InputError, match="changed to itself"):
+        start_runs("mixture", tmp_path / "x", condition="a", attribute="component", instead="a")
+    assert not (tmp_path / "x").exists()
+
+
+def _changed(folder: Path, copy: Path) -> Path:
+    shutil.copytree(folder, copy)
+    info = json.loads((copy / "run.json").read_text())
+    info["model"]["fingerprint"] = "0" * 16
+    (copy / "run.json").write_text(json.dumps(info))
+    return copy
+
+
+def test_few_images_are_too_few_to_say(folders: tuple[Path, Path]) -> None:
+    records = open_run(folders[0]).records()
+    rows = np.isin(records.source, np.unique(records.source)[:6])
+    from critwin.records import select
+
+    audit = fairness_audit(select(records, rows), attribute="component")
+    assert audit.law.verdict == "too few to say"
+    assert "too few to say" in audit.section().answer
+    json.dumps(audit.as_dict(), allow_nan=False)
