@@ -444,12 +444,26 @@ def test_one_exponential_for_all_rows_is_the_definition(scale: float, spread: fl
     coords = scale * centres
     log_weights = np.log(rng.dirichlet(np.ones(12))) - spread * rng.random(12)
     together = _sphere.meeting(coords, log_weights)
+    roughly = _sphere.meeting(coords, log_weights, is_rough=True)
     expected = plain_average(z, coords, log_weights)
-    for pull in (None, z @ coords.T):
-        found = _sphere.softmax_average(z, mass, coords, together, pull=pull)
+    for pull in (None, coords @ z.T / 3):
+        options = {"pull": pull, "scale": 3.0 if pull is not None else 1.0}
+        found = _sphere.softmax_average(z, mass, coords, together, **options)
         np.testing.assert_allclose(found, expected, atol=1e-12)
-        rough = _sphere.softmax_average(z, mass, coords, together, pull=pull, is_rough=True)
+        rough = _sphere.softmax_average(z, mass, coords, roughly, **options, is_rough=True)
         np.testing.assert_allclose(rough, expected, atol=3e-6)
+
+
+def test_nodes_beyond_the_reach_of_single_precision_do_no_harm() -> None:
+    z = np.array([[0.0], [40.0], [-40.0], [300.0]])
+    mass = np.array([1 - 3e-8, 1e-8, 1e-8, 1e-8])
+    coords, log_weights = np.array([[-6.0], [0.0], [6.0]]), np.log([0.2, 0.3, 0.5])
+    roughly = _sphere.meeting(coords, log_weights, is_rough=True)
+    assert len(roughly.groups) == 1
+    found = _sphere.softmax_average(z, mass, coords, roughly, is_rough=True)
+    assert np.all(np.isfinite(found))
+    expected = plain_average(z[:1], coords, log_weights)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_lone_components_are_found() -> None:

@@ -10,9 +10,10 @@ Source: Li & Chen (2024), sec. 2; the reduction is Bayes' rule in the span of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from scipy.sparse.csgraph import connected_components
 from scipy.special import gammaln, log_softmax, softmax
 
@@ -41,8 +42,12 @@ _MAX_REFINEMENTS = 3
 _CHUNK = 1 << 19  # numbers held at a time
 _REACH = 8.0  # standard deviations: beyond lies a mass of 1e-15
 _NEGLIGIBLE = -40.0
+_ROUGH_REACH = 5.5  # the same where an error of 1e-6 is small: 4e-8
+_ROUGH_NEGLIGIBLE = -16.0
 _MOST_EXPONENT = 600.0  # below it one exponential serves all rows, and nothing overflows
 _MOST_ROUGH = 70.0  # the same in single precision
+_CLAMP = {torch.float32: 80.0, torch.float64: 690.0}
+_LEAST = {torch.float32: 1e-37, torch.float64: 1e-300}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +64,22 @@ class Meeting:
     groups: tuple[tuple[NDArray[np.int64], Array, float], ...]
 
 
-def meeting(coords: Array, log_weights: Array) -> Meeting:
-    """Group the components that no noise within eight standard deviations keeps apart.
+def meeting(coords: Array, log_weights: Array, *, is_rough: bool = False) -> Meeting:
+    """Group the components that noise of some standard deviations can bring together.
 
     Args:
         coords: Means at this level, in units of the noised covariance, shape ``(K, r)``.
         log_weights: Shape ``(K,)``.
+        is_rough: Whether an error of 1e-6 is small.
 
     Returns:
         The groups.
     """
     square = ((coords[:, None, :] - coords[None, :, :]) ** 2).sum(axis=-1)
     bias = log_weights - 0.5 * square  # (i, j)
-    reach = _REACH * np.sqrt(square)
-    is_near = bias - log_weights[:, None] + reach > _NEGLIGIBLE
+    reach = (_ROUGH_REACH if is_rough else _REACH) * np.sqrt(square)
+    least = _ROUGH_NEGLIGIBLE if is_rough else _NEGLIGIBLE
+    is_near = bias - log_weights[:, None] + reach > least
     is_near |= is_near.T
     if is_near.all():
         num, label = 1, np.zeros(len(coords), dtype=np.int64)
@@ -100,6 +107,7 @@ def softmax_average(
     meeting: Meeting,
     *,
     pull: Array | None = None,
+    scale: float = 1.0,
     is_rough: bool = False,
 ) -> Array:
     """``C[i, j] = sum_n mass_n P(j | y = coords_i + z_n)`` for unit-covariance components.
@@ -112,7 +120,8 @@ def softmax_average(
         mass: Their weights, shape ``(N,)``, summing to 1.
         coords: Means at this level, shape ``(K, r)``.
         meeting: Which of them meet.
-        pull: ``z @ coords.T``, if it is at hand, shape ``(N, K)``.
+        pull: ``coords @ z.T / scale``, if it is at hand, shape ``(K, N)``.
+        scale: What ``pull`` is multiplied by.
         is_rough: Whether an error of 1e-6 is small, as beside that of random nodes; then what
             fits into single precision is computed there.
 
@@ -121,28 +130,34 @@ def softmax_average(
     """
     result = np.zeros((len(coords), len(coords)))
     result[meeting.alone, meeting.alone] = mass.sum()
+    nodes, votes = torch.from_numpy(z), torch.from_numpy(mass)
+    pulls = None if pull is None else torch.from_numpy(pull)
     for own, bias, reach in meeting.groups:
         is_mild = reach < _MOST_EXPONENT
-        kind: Any = np.float32 if is_rough and reach < _MOST_ROUGH else np.float64
-        share = np.exp(bias).astype(kind)
-        total = np.zeros(share.shape)
+        kind = torch.float32 if is_rough and reach < _MOST_ROUGH else torch.float64
+        is_whole, index = len(own) == len(coords), torch.from_numpy(own)
+        share = torch.from_numpy(np.exp(bias)).to(kind)
+        total = torch.zeros(share.shape, dtype=torch.float64)
         step = max(1, _CHUNK // len(own))
         for start in range(0, len(z), step):
             part = slice(start, start + step)
-            vote = mass[part].astype(kind)
-            if pull is None:
-                force = (z[part] @ coords[own].T).astype(kind)
+            vote = votes[part].to(kind)
+            # how much nearer than to the first: bounded by the reach, wherever the group lies
+            if pulls is None:
+                force = (torch.from_numpy(coords[own] - coords[own[0]]) @ nodes[part].mT).to(kind)
             else:
-                whole = pull[part] if len(own) == len(coords) else pull[part][:, own]
-                force = whole.astype(kind)
+                here = pulls[:, part] if is_whole else pulls[index, part]
+                force = ((here - here[:1]) * scale).to(kind)
             if is_mild:
-                force -= force.max(axis=1, keepdims=True)
-                np.exp(force, out=force)
-                total += share * ((vote[:, None] / (force @ share.T)).T @ force)
+                # a node beyond the reach is clamped: its shares are wrong, but shares of its mass
+                force.clamp_(-_CLAMP[kind], _CLAMP[kind]).exp_()
+                weight = vote / (share @ force).clamp_(min=_LEAST[kind])
+                total += share * (weight @ force.mT)
             else:
                 for i in range(len(own)):
-                    total[i] += vote @ softmax(force + bias[i], axis=1)
-        result[np.ix_(own, own)] = total
+                    row = torch.softmax(force + torch.from_numpy(bias[i])[:, None], dim=0)
+                    total[i] += row @ vote
+        result[np.ix_(own, own)] = total.numpy()
     return result
 
 

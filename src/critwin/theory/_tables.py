@@ -41,7 +41,10 @@ _RANK_TOLERANCE = 1e-9
 
 def centred_span(means: Array, *, rank: int | None = None) -> Array:
     """Centred means in an orthonormal basis of their span, shape ``(K, r)``."""
-    left, singular, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    centred = means - means.mean(axis=0)
+    if centred.shape[1] > 2 * len(centred):  # the triangle of a QR has all that D dimensions tell
+        centred = np.asarray(np.linalg.qr(centred.T, mode="r")).T
+    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     if rank is None:
         rank = int((singular > _RANK_TOLERANCE * max(singular[0], 1e-300)).sum())
         if singular[0] <= 1e-14 * np.abs(means).max():

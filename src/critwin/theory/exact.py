@@ -195,7 +195,7 @@ def _component_law(
         if rank == 2 and method != "sobol":
             return _Law(plane_law(coords, log_weights), None, "quadrature")
         _refuse_quadrature(method)
-        together = [meeting(c, log_weights) for c in coords]
+        together = [meeting(c, log_weights, is_rough=True) for c in coords]
 
         def shared(points: Array) -> Array:
             z = ndtri(points)
@@ -208,11 +208,11 @@ def _component_law(
                     ]
                 )
             # the means only change their scale: one product for all levels
-            product = z @ coords[0].T
+            product = coords[0] @ z.T
             scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
             return np.stack(
                 [
-                    softmax_average(z, mass, c, k, pull=s * product, is_rough=True)
+                    softmax_average(z, mass, c, k, pull=product, scale=float(s), is_rough=True)
                     for c, k, s in zip(coords, together, scale, strict=True)
                 ]
             )
