@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from critwin._tree_nodes import assemble
 from critwin.reports._axes import FONT, INK, MUTED, SIZES, box, noise_axis, short
-from critwin.reports.palette import ROLES, css_variables
-from critwin.reports.svg import clean, drawing, new_figure, to_svg
+from critwin.reports.palette import ROLES
+from critwin.reports.svg import clean, drawing, new_figure, standalone, to_svg
 from critwin.reports.tables import Table, to_csv
 from critwin.reports.wording import count, estimate, listing, number
 
@@ -127,14 +127,8 @@ def write_dendrogram(tree: MixtureTree, path: str | Path, *, t_max: float | None
         The file.
     """
     svg = dendrogram(tree, key="tree", t_max=t_max)["wide"]
-    light, dark = css_variables("light"), css_variables("dark")
-    style = (
-        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        "svg{background:var(--bg);font-family:system-ui,sans-serif}</style>"
-    )
-    head = svg.index(">") + 1
     target = Path(path)
-    target.write_text(svg[:head] + style + svg[head:] + "\n", encoding="utf-8")
+    target.write_text(standalone(svg), encoding="utf-8")
     return target
 
 

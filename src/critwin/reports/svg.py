@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from critwin.reports.palette import ROLES
+from critwin.reports.palette import ROLES, css_variables
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["clean", "drawing", "new_figure", "to_svg"]
+__all__ = ["clean", "drawing", "new_figure", "standalone", "to_svg"]
 
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -104,6 +104,24 @@ def to_svg(figure: Figure, *, key: str, title: str, desc: str) -> str:
         f'<title id="{key}-title">{escape(clean(title))}</title>'
         f'<desc id="{key}-desc">{escape(clean(desc))}</desc>{body}'
     )
+
+
+def standalone(svg: str) -> str:
+    """An ``<svg>`` element as a file of its own, which follows the reader's light or dark theme.
+
+    Args:
+        svg: Markup from :func:`to_svg`.
+
+    Returns:
+        The same with a ground, fonts and both themes, and a final newline.
+    """
+    light, dark = css_variables("light"), css_variables("dark")
+    style = (
+        f"<style>:root{{{light}}}@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        "svg{background:var(--bg);font-family:system-ui,sans-serif}</style>"
+    )
+    head = svg.index(">") + 1
+    return svg[:head] + style + svg[head:] + "\n"
 
 
 def clean(text: object) -> str:
