@@ -49,14 +49,14 @@ STEPS = 25
 SOURCES, EDITS, SEED = 96, 200, 0
 
 
-def edited(unet: Any, clean: torch.Tensor, chosen: Sampler, step: int) -> torch.Tensor:
+def edited(unet: Any, clean: torch.Tensor, chosen: Sampler, step: int, seed: int) -> torch.Tensor:
     """Image-to-image by diffusers: noise to a step, then take the steps that are left."""
     kind = torch.tensor([len(DIGIT_LABELS)])  # the label of no condition comes last
     scheduler = copy.deepcopy(chosen.scheduler)
     call = step * chosen.order
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(call)
-    generator = torch.Generator().manual_seed(SEED + 1)
+    generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(clean.shape, generator=generator)
     x = scheduler.add_noise(clean, noise, scheduler.timesteps[call].expand(len(clean)))
     more: dict[str, Any] = {}
@@ -107,12 +107,17 @@ def main() -> None:
         )  # fmt: skip
         cache: dict[tuple[str, int], Any] = {}
         for keep, change in PAIRS:
-            advice: Advice = advise(records, keep=[keep], change=[change])
-            for name, (scheduler, options) in SCHEDULERS.items():
-                chosen = sampler("digits", scheduler=scheduler, steps=STEPS, options=options)
-                step = chosen.start(chosen.strength(chosen.nearest(advice.best.logsnr)))
+            samplers = [
+                sampler("digits", scheduler=scheduler, steps=STEPS, options=options)
+                for scheduler, options in SCHEDULERS.values()
+            ]
+            advice: Advice = advise(records, keep=[keep], change=[change], samplers=samplers)
+            for row, (name, chosen) in enumerate(zip(SCHEDULERS, samplers, strict=True)):
+                start = advice.starts[row]
+                step = chosen.start(start.values["strength"])
                 if (name, step) not in cache:
-                    images = model.decode(edited(unet, clean, chosen, step))
+                    seed = 1000 * (row + 1) + step  # noise of its own for every setting
+                    images = model.decode(edited(unet, clean, chosen, step, seed))
                     cache[name, step] = [f.read(images).indices for f in features]
                 after = cache[name, step]
                 k, c = FEATURES.index(keep), FEATURES.index(change)
@@ -126,11 +131,15 @@ def main() -> None:
                         "is same reversal": chosen.reversal == reversal,
                         "status": advice.status,
                         "t advised": advice.best.t,
-                        "strength": chosen.strength(step),
+                        "strength": start.values["strength"],
                         "t effective": float(ou_time(chosen.logsnr[step])),
                         "promised": {
                             key: list(getattr(advice.best, key))
                             for key in ("kept", "changed", "both")
+                        },
+                        "expected at the setting": {
+                            "kept": start.kept,
+                            "changed": start.changed,
                         },
                         "seen": seen,
                         "standard errors": {
