@@ -30,11 +30,14 @@ from critwin.transitions import Transitions, from_counts
 from critwin.windows import CriticalWindow, critical_window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 KEPT = ("start", "midpoint", "end", "width")
 OPERATIONAL = ("t_after", "t_before")
 QUANTITIES = (*KEPT, *OPERATIONAL)
+_ROWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +98,33 @@ def simulate(
     shuffled_level: int | None = None,
 ) -> Transitions:
     """One experiment; ``shuffled_level`` plants a bug: labels after are shuffled there."""
-    m = case.mixture
-    generator = stream(seed, "oracle", case.name, num_sources, reversal)
-    clean = sample(m, num_sources, generator=generator)
-    counts = np.zeros((num_sources, len(case.t), m.num_components), dtype=np.int64)
+    (table,) = _experiments(
+        case,
+        [seed],
+        num_sources=num_sources,
+        reversal=reversal,
+        replicates=replicates,
+        steps=steps,
+        shuffled_level=shuffled_level,
+    )
+    return table
+
+
+def _experiments(
+    case: Case,
+    seeds: Sequence[int],
+    *,
+    num_sources: int,
+    reversal: str,
+    replicates: int,
+    steps: int = 60,
+    shuffled_level: int | None = None,
+) -> list[Transitions]:
+    """Experiments drawn together from the stream of the first seed, a table each."""
+    m, num = case.mixture, num_sources * len(seeds)
+    generator = stream(seeds[0], "oracle", case.name, num_sources, reversal)
+    clean = sample(m, num, generator=generator)
+    counts = np.zeros((num, len(case.t), m.num_components), dtype=np.int64)
     for level, logsnr in enumerate(logsnr_of_ou_time(case.t)):
         for _ in range(replicates):
             alpha, sigma = (float(v) for v in alpha_sigma(logsnr))
@@ -111,18 +137,22 @@ def simulate(
             else:
                 after = _reversed_label(m, x_t, float(logsnr), steps, generator)
             if level == shuffled_level:
-                after = numpy_stream(seed, "planted bug").permutation(after)
-            counts[np.arange(num_sources), level, after] += 1
-    return from_counts(
-        counts,
-        clean.component.numpy(),
-        logsnr=logsnr_of_ou_time(case.t),
-        before=m.names,
-        weights=m.weights.numpy(),
-        reversal=reversal,
-        feature="component",
-        plateau=float(exact_transitions(m, [0.0]).plateau or 1.0),
-    )
+                after = numpy_stream(seeds[0], "planted bug").permutation(after)
+            counts[np.arange(num), level, after] += 1
+    before, plateau = clean.component.numpy(), exact_transitions(m, [0.0]).plateau
+    return [
+        from_counts(
+            counts[part],
+            before[part],
+            logsnr=logsnr_of_ou_time(case.t),
+            before=m.names,
+            weights=m.weights.numpy(),
+            reversal=reversal,
+            feature="component",
+            plateau=float(plateau or 1.0),
+        )
+        for part in (slice(i, i + num_sources) for i in range(0, num, num_sources))
+    ]
 
 
 def _reversed_label(
@@ -187,15 +217,21 @@ def coverage(
 ) -> Coverage:
     case, exact = cases()[name], truth(name)
     covered, closed = dict.fromkeys(QUANTITIES, 0), dict.fromkeys(QUANTITIES, 0)
-    for seed in range(seeds):
-        tr = simulate(
+    # steps of a reversal cost most by their number: experiments take them together
+    together = 1 if reversal == "posterior" else max(1, _ROWS // num_sources)
+    tables = (
+        table
+        for first in range(0, seeds, together)
+        for table in _experiments(
             case,
+            range(first, min(first + together, seeds)),
             num_sources=num_sources,
-            seed=seed,
             reversal=reversal,
             replicates=replicates,
             shuffled_level=shuffled_level,
         )
+    )
+    for tr in tables:
         kept, pair = windows_of(tr, case)
         for q in QUANTITIES:
             edge = getattr(kept if q in KEPT else pair, q).t
