@@ -10,7 +10,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from _fake_run import PAYLOADS
+import pytest
+from _fake_run import PAYLOADS, fake_records, only
 
 from critwin.audits.section import Figure, Section, Series, Table, save
 from critwin.records import Records
@@ -51,6 +52,18 @@ PNG = base64.b64encode(
     )
 ).decode()
 IMAGES = Figure(kind="thumbnails", title="Copies", images=(("image 1", (PNG, PNG)),))
+
+
+@pytest.fixture(scope="module")
+def data() -> ReportData:
+    """A report of one feature: what surrounds the audits is tested elsewhere."""
+    return report_data(only(fake_records(num_sources=12, num_levels=4), "ground"))
+
+
+@pytest.fixture(scope="module")
+def page(data: ReportData) -> str:
+    """The same without audits."""
+    return build_report(data)
 
 
 def section(**changes: object) -> Section:
@@ -171,7 +184,7 @@ def test_figures_without_values_are_not_drawn() -> None:
 def test_sections_of_a_folder_are_found_and_old_ones_said(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     start(folder)
-    save(section(), folder, slug="a-b")
+    save(section(figures=(BARS,)), folder, slug="a-b")
     text = write_report(folder).read_text("utf-8")
     assert "How much noise?" in text
     assert "More has been measured" not in text
