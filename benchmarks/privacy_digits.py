@@ -30,7 +30,7 @@ import torch
 
 from critwin.audits._scores import Scores
 from critwin.audits.attacks import Asked, ask, forward_reverse_scores
-from critwin.audits.neighbours import Neighbours
+from critwin.features.neighbours import Neighbours
 from critwin.levels import logsnr_of_ou_time
 from critwin.models.digits import load_digits
 from critwin.models.digits.data import DigitsData

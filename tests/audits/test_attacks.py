@@ -9,8 +9,8 @@ from critwin.audits._collapse import predicted_collapse, return_weight
 from critwin.audits.attacks import Asked, ask, forward_reverse_scores
 from critwin.audits.membership import cross_fitted, halves_of
 from critwin.audits.memorised import find_memorised, null_p_values, returns_of_scores
-from critwin.audits.neighbours import Neighbours
 from critwin.errors import InputError
+from critwin.features.neighbours import Neighbours
 from critwin.levels import alpha_sigma, logsnr_of_ou_time
 from critwin.theory.datasets import dataset_prediction
 from memory_model import Memory, two_sets

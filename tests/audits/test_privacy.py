@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from critwin.audits.neighbours import Neighbours
 from critwin.audits.privacy import privacy_audit
 from critwin.audits.privacy_runs import audit_run
 from critwin.audits.section import load_all, save
 from critwin.errors import InputError, RunFolderError
 from critwin.features.function import FunctionFeature
-from critwin.runs.config import parse_config
+from critwin.features.neighbours import Neighbours
+from critwin.runs.config import ExperimentFile, parse_config
 from critwin.runs.executor import run_experiment
 from critwin.runs.folder import open_run, verify_folder
 from memory_model import Memory, two_sets
@@ -109,19 +109,23 @@ def side(points: Any) -> Any:
 SIDE = FunctionFeature(name="side", labels=("left", "right"), function=side, version="1")
 
 
+def config_of(folder: Path, model: Memory, **changes: Any) -> ExperimentFile:
+    return parse_config(
+        {
+            "run": {"out": str(folder), "images": 0, "batch_size": 16},
+            "model": {"name": model.name},
+            "sources": {"kind": "dataset", "count": len(model.dataset())},
+            "levels": {"unit": "t", "values": list(T)},
+            "feature": [{"name": "side"}],
+            **changes,
+        }
+    )
+
+
 def start(folder: Path, model: Memory, **changes: Any) -> Path:
-    config = {
-        "run": {"out": str(folder), "images": 0, "batch_size": 16},
-        "model": {"name": model.name},
-        "sources": {"kind": "dataset", "count": len(model.dataset())},
-        "levels": {"unit": "t", "values": list(T)},
-        "feature": [{"name": "side"}],
-        **changes,
-    }
     pool = Neighbours(model.dataset().points.numpy())
-    run_experiment(
-        parse_config(config), out=folder, model=model, features=[SIDE], comparisons=[pool]
-    )  # type: ignore[arg-type]
+    config = config_of(folder, model, **changes)
+    run_experiment(config, out=folder, model=model, features=[SIDE], comparisons=[pool])  # type: ignore[arg-type]
     return folder
 
 
@@ -158,6 +162,17 @@ def test_a_finished_run_is_audited_without_a_network(tmp_path: Path) -> None:
     damaged = next((folder / "audits" / "privacy-scores").glob("*.npz"))
     damaged.write_bytes(b"nothing")
     assert audit_run(folder, attacks=["loss"], model=model).evaluations == 240  # type: ignore[arg-type]
+
+
+def test_a_run_of_an_experiment_file_finds_memorised_images(tmp_path: Path) -> None:
+    members, others = two_sets(40)
+    model = Memory(members, others=others)
+    config = config_of(tmp_path / "run", model, comparison=[{"name": "neighbours"}])
+    run_experiment(config, out=tmp_path / "run", model=model, features=[SIDE])  # type: ignore[arg-type]
+    found = audit_run(tmp_path / "run", keep=False).memorised
+    assert found == audit_run(start(tmp_path / "by hand", model), keep=False).memorised
+    assert found is not None
+    assert found.num_found == 40
 
 
 def test_every_number_of_the_text_is_one_of_the_ledger(tmp_path: Path) -> None:

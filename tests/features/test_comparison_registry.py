@@ -21,11 +21,13 @@ from critwin.features.comparison_registry import (
     load_comparison,
 )
 from critwin.features.distance import PixelComparison
+from critwin.features.neighbours import Neighbours
 from critwin.runs.config import ExperimentFile, parse_config
 from critwin.runs.executor import run_experiment
 from critwin.runs.folder import open_run
 from runs_help import CONFIG
-from toy_models import Moved, Side, ToyPoints
+from tiny_clip import clip_folder
+from toy_models import Moved, Side, ToyImages, ToyPoints
 
 
 class Plug:
@@ -123,6 +125,59 @@ def test_named_comparisons_land_in_the_ledger(tmp_path: Path) -> None:
     assert list(open_run(mine).records().values) == ["moved"]
 
 
+def test_embeddings_are_named_in_experiment_files(tmp_path: Path) -> None:
+    clip = str(clip_folder(tmp_path / "clip"))
+    section = {"name": "embedding", "path": clip, "local_files_only": True, "called": "looks"}
+    run_experiment(
+        config(section, {"name": "pixels"}),
+        out=tmp_path / "run",
+        model=ToyImages(),
+        features=(Side(),),
+    )
+    made = load_comparison("embedding", path=clip, local_files_only=True, called="looks")
+    by_hand = forward_reverse(
+        ToyImages(),
+        [Side()],
+        CONFIG["levels"]["values"],
+        num_sources=10,
+        replicates=2,
+        batch_size=4,
+        comparisons=[made],
+    )
+    found = np.sort(open_run(tmp_path / "run").records().values["looks"])
+    np.testing.assert_allclose(found, np.sort(by_hand.values["looks"]), atol=1e-12)
+    assert np.nanmax(found) > 0
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["comparisons"][0] == {"name": "looks", "fingerprint": made.fingerprint}
+
+
+def test_neighbours_are_those_of_the_model_s_data(tmp_path: Path) -> None:
+    model = ToyImages()
+    data = model.dataset()
+    pool = model.decode(data.clean(range(len(data)))).numpy()
+    made = load_comparison("neighbours", model=model)
+    assert made.fingerprint == Neighbours(pool).fingerprint
+    assert made.name == "neighbours"
+    run_experiment(
+        config({"name": "neighbours"}), out=tmp_path / "run", model=model, features=(Side(),)
+    )
+    rows = open_run(tmp_path / "run").records()
+    home = rows.values["neighbours.home"][rows.column("valid")]
+    assert set(home.tolist()) <= set(range(40))
+    assert len(set(home.tolist())) > 2
+
+
+def test_neighbours_need_a_data_set() -> None:
+    with pytest.raises(InputError, match="needs a model with a data set: got no model"):
+        load_comparison("neighbours")
+    bare = ToyPoints()
+    bare.dataset = None  # type: ignore[method-assign, assignment]
+    with pytest.raises(InputError, match="needs a model with a data set: got toy has none"):
+        load_comparison("neighbours", model=bare)
+    with pytest.raises(InputError, match=r"name .* cannot be used"):
+        load_comparison("neighbours", model=ToyPoints(), called="a/b")
+
+
 def test_another_comparison_is_another_run(tmp_path: Path) -> None:
     measured(tmp_path / "run", {"name": "pixels"})
     before = (tmp_path / "run" / "run.json").read_bytes()
@@ -138,6 +193,10 @@ def test_another_comparison_is_another_run(tmp_path: Path) -> None:
     [
         ([{"name": "pixel"}], "comparison.0: unknown comparison: got pixel"),
         ([{"name": "pixels", "siz": 1}], "comparison.0: unknown option"),
+        ([{"name": "embedding", "path": "./gone"}], "comparison.0: no such folder of a network"),
+        ([{"name": "embedding", "pat": "x"}], "comparison.0: unknown option .* mean 'path'"),
+        ([{"name": "embedding", "path": "."}], "comparison.0: .*config.json"),
+        ([{"name": "neighbours", "pool": "x"}], "comparison.0: unknown option .* got pool"),
         ([{"name": "pixels"}, {"name": "pixels"}], "comparison: two comparisons .* same name"),
         ([{"name": "pixels", "model": 1}], "comparison.0: unknown option .* got model"),
         ([{}], "comparison.0.name: missing"),
@@ -161,5 +220,7 @@ def test_the_command_line_lists_them(capsys: pytest.CaptureFixture[str]) -> None
     listed = json.loads(capsys.readouterr().out)
     assert "pixels" in listed["comparisons"]
     assert "called" in listed["comparison_options"]["pixels"]
+    assert listed["comparison_options"]["embedding"]["path"]["default"]
+    assert list(listed["comparison_options"]["neighbours"]) == ["called"]
     assert run_app(["features"]) == 0
     assert "[[comparison]]" in capsys.readouterr().out

@@ -1,7 +1,7 @@
 r"""Memorised images: those that return to one training image from noise where others do not.
 
 For every candidate (a training image, or a generated one) the *closeness* at a level is
-``ln(crowd distance / distance to the home)``, see :class:`critwin.audits.neighbours.Neighbours`;
+``ln(crowd distance / distance to the home)``, see :class:`critwin.features.neighbours.Neighbours`;
 the statistic is its mean over levels in standard deviations of the null. The null law is that of
 candidates whose home is a *non-member*: images that the model cannot have memorised, playing the
 part of training images. Under the null the two are exchangeable, so the share of null candidates

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.audits.neighbours import Neighbours
 from critwin.audits.overlap import (
     Images,
     check_alike,
@@ -20,6 +19,7 @@ from critwin.audits.overlap import (
 )
 from critwin.audits.privacy import LEVELS
 from critwin.errors import InputError
+from critwin.features.neighbours import Neighbours
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+_ROWS = 256  # of a data set, decoded at a time
+
 
 def component(
     *,
@@ -219,6 +221,29 @@ def embedding(
         batch_size=batch_size,
     )
     return EmbeddingComparison(EncoderEmbedding(encoder), name=name)
+
+
+def neighbours(*, name: str = "neighbours", model: object = None) -> Comparison:
+    """Where a result lands among the samples of the model's data set, as they look decoded."""
+    import numpy as np
+
+    from critwin.features._inputs import to_numpy
+    from critwin.features.neighbours import Neighbours
+
+    make = getattr(model, "dataset", None)
+    data = make() if callable(make) else make
+    if model is None or data is None:
+        raise InputError(
+            "comparison 'neighbours' needs a model with a data set",
+            got="no model" if model is None else f"{getattr(model, 'name', model)!s} has none",
+            next_step="give the images themselves, from Python: Neighbours(images)",
+        )
+    known: Any = model
+    parts = [
+        to_numpy(known.decode(data.clean(list(range(start, min(start + _ROWS, len(data)))))))
+        for start in range(0, len(data), _ROWS)
+    ]
+    return Neighbours(np.concatenate(parts) if parts else np.zeros((0, 1)), name=name)
 
 
 def _matrix(errors: str | Mapping[str, Any] | None) -> ErrorMatrix | None:

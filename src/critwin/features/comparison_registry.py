@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from critwin.errors import InputError
+from critwin.features import _factories
 from critwin.features.base import Comparison
 from critwin.features.distance import PixelComparison
 from critwin.plugins import Option, check_options, entry_point, listing, options_of
@@ -121,4 +122,12 @@ def _checked(comparison: object) -> Comparison:
 
 _BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
     "pixels": (PixelComparison, "root-mean-square distance of the pixels of source and result"),
+    "embedding": (
+        _factories.embedding,
+        "cosine distance of source and result in the image embedding of CLIP or SigLIP",
+    ),
+    "neighbours": (
+        _factories.neighbours,
+        "where a result lands among the images of the model's data set",
+    ),
 }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin.errors import InputError
+from critwin.features._inputs import check_names, to_numpy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -48,12 +49,13 @@ class Neighbours:
         name: Name of the comparison.
 
     Raises:
-        InputError: If the pool has fewer than two images, or names do not fit.
+        InputError: If the pool has fewer than two images, or names do not fit or cannot be used.
     """
 
     def __init__(
         self, pool: ArrayLike, *, names: Sequence[str] | None = None, name: str = "neighbours"
     ) -> None:
+        check_names(name, ("value",))
         images = np.ascontiguousarray(np.asarray(pool, dtype=np.float32))
         if images.ndim < 2 or len(images) < 2:
             raise InputError(
@@ -123,7 +125,7 @@ class Neighbours:
         return image
 
     def _rows(self, side: Any) -> NDArray[np.float32]:
-        array = side.detach().cpu().numpy() if hasattr(side, "detach") else np.asarray(side)
+        array = to_numpy(side)
         if array.shape[1:] != self._shape:
             raise InputError(
                 "images do not have the shape of those of the pool",
