@@ -41,7 +41,7 @@ def test_exact_answers_of_a_mixture() -> None:
         "everywhere": [{"condition": "none"}],
     }
     records = intervene(
-        model, SIDE, arms, conditions=["left"], num_sources=400, batch_size=200, seed=2
+        model, SIDE, arms, conditions=["left"], num_sources=300, batch_size=300, steps=50, seed=2
     )
     found = intervention_effects(records, "side", UNIFORM)
     effects = {arm.arm: arm for arm in found.arms}
@@ -55,10 +55,14 @@ def test_exact_answers_of_a_mixture() -> None:
     assert effects["late"].moved == pytest.approx(effects["late"].closed.value)
     assert found.recommended is not None
     assert found.recommended.arm == "everywhere"
-    assert found.recommended.num_sources == 200
+    assert found.recommended.num_sources == 150
 
 
-def paired(moves: dict[str, list[tuple[int, int, int, int]]], num: int = 60) -> Records:
+def paired(
+    moves: dict[str, list[tuple[int, int, int, int]]],
+    num: int = 60,
+    groups: tuple[str, ...] = GROUPS,
+) -> Records:
     """Records of arms: (rows, group before, group after, condition read after)."""
     rows: dict[str, list[Any]] = {k: [] for k in ("source", "arm", "b", "a", "f")}
     for arm, parts in moves.items():
@@ -78,7 +82,7 @@ def paired(moves: dict[str, list[tuple[int, int, int, int]]], num: int = 60) -> 
         logsnr=np.full(total, -9.0),
         experiment=np.array(rows["arm"]),
         features={
-            "side": FeatureColumns(labels=GROUPS, before=rows["b"], after=rows["a"]),
+            "side": FeatureColumns(labels=groups, before=rows["b"], after=rows["a"]),
             "kind": FeatureColumns(
                 labels=("other", "asked"), before=np.ones(total, dtype=int), after=rows["f"]
             ),
@@ -87,24 +91,29 @@ def paired(moves: dict[str, list[tuple[int, int, int, int]]], num: int = 60) -> 
 
 
 MOVES = {
-    "inside": [(30, 0, 1, 1), (20, 0, 0, 1), (10, 1, 1, 1)],
-    "outside": [(3, 0, 1, 1), (47, 0, 0, 1), (10, 1, 1, 1)],
-    "harmful": [(40, 0, 1, 0), (10, 0, 0, 1), (10, 1, 1, 1)],
+    "inside": [(40, 0, 1, 1), (60, 0, 0, 1), (20, 1, 1, 1)],
+    "outside": [(4, 0, 1, 1), (96, 0, 0, 1), (20, 1, 1, 1)],
+    "harmful": [(44, 0, 1, 0), (56, 0, 0, 1), (20, 1, 1, 1)],
+    "too much": [(80, 0, 1, 1), (20, 0, 0, 1), (20, 1, 1, 1)],
 }
 
 
 def test_what_is_recommended_keeps_the_condition() -> None:
     # sources alternate between halves, so that both see every kind of move
-    records = paired(MOVES)
+    records = paired(MOVES, 120)
     found = intervention_effects(
         records, "side", UNIFORM, fidelity=("kind", "asked"), steps={"inside": 3, "outside": 6}
     )
     arms = {arm.arm: arm for arm in found.arms}
-    assert arms["inside"].closed.value == pytest.approx(0.5)
+    assert arms["inside"].gap_before == pytest.approx(100 / 120 - 0.5)
+    assert arms["inside"].closed.value == pytest.approx(1 / 3)
     assert arms["inside"].closed_per_step is not None
-    assert arms["inside"].closed_per_step.value == pytest.approx(0.5 / 3)
+    assert arms["inside"].closed_per_step.value == pytest.approx(1 / 9)
+    # most moved, and the gap is as wide as before: the other way
+    assert arms["too much"].closed.covers(0.0)
+    assert arms["too much"].moved == pytest.approx(80 / 120)
     assert arms["harmful"].fidelity_change is not None
-    assert arms["harmful"].fidelity_change.value == pytest.approx(-40 / 60)
+    assert arms["harmful"].fidelity_change.value == pytest.approx(-44 / 120)
     assert arms["harmful"].altered_steps is None
     assert found.recommended is not None
     assert found.recommended.arm == "inside"
@@ -112,7 +121,7 @@ def test_what_is_recommended_keeps_the_condition() -> None:
     assert ratio.value == pytest.approx(20.0)
     assert ratio.low is not None
     assert ratio.low > 5
-    only = paired({"harmful": MOVES["harmful"]})
+    only = paired({"harmful": MOVES["harmful"]}, 120)
     none = intervention_effects(only, "side", UNIFORM, fidelity=("kind", "asked"))
     assert none.recommended is None
     assert "loses more than 0.05" in str(none.reason)
@@ -125,23 +134,43 @@ def test_reasons_for_no_recommendation() -> None:
     assert "no gap" in str(intervention_effects(even, "side", UNIFORM).reason)
     few = paired({"still": [(6, 0, 0, 1), (3, 1, 1, 1)]}, num=9)
     assert "too few" in str(intervention_effects(few, "side", UNIFORM).reason)
-    found = intervention_effects(paired(MOVES), "side", UNIFORM)
+    found = intervention_effects(paired(MOVES, 120), "side", UNIFORM)
     with pytest.raises(InputError, match="steps of an arm"):
-        step_ratio(paired(MOVES), found, "inside", ["outside"])
+        step_ratio(paired(MOVES, 120), found, "inside", ["outside"])
 
 
 def test_the_gap_does_not_shrink_by_being_chosen() -> None:
     """Arms that draw afresh from an even law close nothing, though each sample has a gap."""
     generator = np.random.default_rng(0)
     closed = []
-    for _ in range(300):
+    for _ in range(200):
         before, after = generator.integers(0, 2, size=(2, 24))
         records = paired(
             {"again": [(1, int(b), int(a), 1) for b, a in zip(before, after, strict=True)]}, num=24
         )
         (arm,) = intervention_effects(records, "side", UNIFORM).arms
         closed.append(arm.closed.value)
-    assert abs(np.mean(closed)) < 3.5 * np.std(closed) / np.sqrt(300)
+    assert abs(np.mean(closed)) < 3.5 * np.std(closed) / np.sqrt(200)
+
+
+@pytest.mark.parametrize(
+    ("after", "truth"),
+    [((0.1, 0.8, 0.1), 0.0), ((1 / 3,) * 3, 0.8 - 1 / 3), ((0.5, 0.3, 0.2), 0.3)],
+)
+def test_limits_of_what_is_closed_cover(after: tuple[float, ...], truth: float) -> None:
+    generator, law = np.random.default_rng(1), (0.8, 0.1, 0.1)
+    groups = ("a", "b", "c")
+    hits, values = 0, []
+    for _ in range(100):
+        own, new = (generator.choice(3, size=80, p=p) for p in (law, after))
+        rows = {"again": [(1, int(b), int(a), 1) for b, a in zip(own, new, strict=True)]}
+        (arm,) = intervention_effects(
+            paired(rows, 80, groups), "side", reference_of("uniform", groups)
+        ).arms
+        hits += arm.closed.covers(truth)
+        values.append(arm.closed.value)
+    assert hits >= 88
+    assert abs(np.mean(values) - truth) < 0.02
 
 
 def test_arms_around_a_window_share_out_the_steps() -> None:
@@ -174,7 +203,7 @@ def test_steps_are_the_calls_that_are_made() -> None:
 
 
 def test_bad_input() -> None:
-    records = paired(MOVES)
+    records = paired(MOVES, 120)
     with pytest.raises(InputError, match="unknown feature"):
         intervention_effects(records, "hair", UNIFORM)
     with pytest.raises(InputError, match="unknown label"):

@@ -1,10 +1,13 @@
 """Where to intervene: what a changed condition does to an attribute, inside a window and outside.
 
 Every arm generates from the same noise as the sources' own generations, so effects are paired.
-An arm *closes* the gap to a reference by as much as the share of over-represented groups falls.
-Which groups these are is told, for every source, without that source: chosen on the same images,
-the gap would shrink by itself. *Moved* is half of the summed changes of all shares, whatever their
-direction. Both are also told per step whose condition was changed; all arms cost the same.
+The *gap* is the share of over-represented groups above the reference (the total variation to it),
+and an arm *closes* it by as much as it falls: one that makes another group as large as the first
+was closes nothing. Which groups are over-represented, in the own generations and again under the
+arm, is told for one half of the sources by the other half: chosen on the same images, a gap would
+never be 0, and shrink by itself. The halves may err together where groups lie near the reference;
+limits are then wider by the root of two. *Moved* is half of the summed changes of all shares,
+whatever their direction. Both are also told per altered step; all arms cost the same.
 
 The arm to recommend is chosen on one half of the sources and its effect is that of the other half.
 """
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin._intervals import paired_interval
-from critwin.audits.law import FEWEST, set_against
+from critwin.audits.law import FEWEST
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
 from critwin.experiments.outcomes import Effect, effects, is_intervention
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 _PREFIX = "intervene:"
+_FAR = 3.0  # standard errors from the reference at which a group is surely above or below it
+_WIDENED = 2.0**0.5  # halves that choose for each other may err together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class ArmEffect:
         arm: Its name.
         labels: Effect on the share of every group.
         gap_before: Share of over-represented groups above the reference, in the own generations.
-        closed: By how much the arm closes it; negative: widens.
+        closed: By how much the arm closes it; negative: it opens one, of these groups or others.
         moved: Half of the summed changes of all shares (never negative, so above 0 by chance).
         altered_steps: Steps whose condition or guidance it changes; None: unknown.
         closed_per_step: ``closed`` over them.
@@ -259,17 +264,12 @@ def _effect(
     steps: int | None,
     confidence: float,
 ) -> ArmEffect:
-    """Effect over some sources; groups are chosen without each source, or on other sources."""
+    """Effect over some sources; groups are chosen on each other's halves, or on other sources."""
     q = np.array(reference.shares)
-    if chosen_on is None:
-        inside = set_against(np.bincount(part.own, minlength=len(q)), q)[part.own]
-    else:
-        share = np.bincount(chosen_on.own, minlength=len(q)) / len(chosen_on.own)
-        inside = np.broadcast_to(share > q + 1e-12, part.change.shape)
-    is_over = inside[np.arange(len(part.own)), part.own]
-    gap = float(np.mean(is_over - inside @ q))
-    drop = -np.sum(part.change * inside, axis=1)
-    closed = _paired_estimate(drop, confidence)
+    before, after = _gaps(part, chosen_on, q)
+    widened = 1.0 if chosen_on is not None or _is_sure(part, q) else _WIDENED
+    gap = float(before.mean())
+    closed = _paired_estimate(before - after, confidence, widened)
     moved = float(0.5 * np.abs(part.change.mean(axis=0)).sum())
     per_step = None
     if steps:
@@ -296,9 +296,42 @@ def _effect(
     )
 
 
-def _paired_estimate(gap: Array, confidence: float) -> Estimate:
+def _gaps(part: Paired, chosen_on: Paired | None, reference: Array) -> tuple[Array, Array]:
+    """What every source adds to the gap, in its own generation and under the arm."""
+    found = []
+    for told, other in zip(_states(part), _states(chosen_on or part), strict=True):
+        if chosen_on is not None:
+            inside = np.broadcast_to(other.mean(axis=0) > reference + 1e-12, told.shape)
+        else:
+            half = np.arange(len(told)) % 2
+            sets = [told[half != side].mean(axis=0) > reference + 1e-12 for side in (0, 1)]
+            inside = np.stack(sets)[half]
+        found.append(np.sum((told - reference) * inside, axis=1))
+    return found[0], found[1]
+
+
+def _states(part: Paired) -> tuple[Array, Array]:
+    return np.eye(part.shares.shape[1])[part.own], part.shares
+
+
+def _is_sure(part: Paired, reference: Array) -> bool:
+    """Whether every group is far above or below its reference, with and without the arm."""
+    spread = np.sqrt(reference * (1.0 - reference) / len(part.own))
+    return all(
+        bool(np.all(np.abs(state.mean(axis=0) - reference) > _FAR * spread))
+        for state in _states(part)
+    )
+
+
+def _paired_estimate(gap: Array, confidence: float, widened: float = 1.0) -> Estimate:
     low, high = paired_interval(gap, confidence)
-    return Estimate(value=float(gap.mean()), low=low, high=high, confidence=confidence)
+    value = float(gap.mean())
+    return Estimate(
+        value=value,
+        low=max(-1.0, value - widened * (value - low)),
+        high=min(1.0, value + widened * (high - value)),
+        confidence=confidence,
+    )
 
 
 def _recommended(
