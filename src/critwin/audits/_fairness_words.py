@@ -37,6 +37,12 @@ LIMITS = (
     "like these; it says nothing of how people use them.",
 )
 
+_QUESTIONS = {
+    "law": "for the shares",
+    "groups": "for which group is lost first",
+    "drift": "for who turns into whom",
+}
+
 
 def section_of_fairness(audit: FairnessAudit) -> Section:
     """The section of a report."""
@@ -133,6 +139,9 @@ def _details(audit: FairnessAudit) -> list[str]:
         out += [_gap_words(gap) for gap in audit.groups.gaps]
     if audit.drift is not None:
         out.append(_drift_words(audit))
+    if len(audit.p_values) > 1:
+        told = ", ".join(f"{_QUESTIONS[k]} p {_p(p)}" for k, p in audit.p_values.items())
+        out.append(f"Adjusted for having asked {len(audit.p_values)} questions: {told}.")
     if audit.interventions is not None:
         out.append(_arm_words(audit.interventions))
     out += [

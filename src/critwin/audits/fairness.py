@@ -22,7 +22,7 @@ import numpy as np
 from critwin.audits.drift import Drift, drift_of
 from critwin.audits.groups import Groups, group_windows
 from critwin.audits.interventions import Interventions, intervention_effects
-from critwin.audits.law import AttributeLaw, attribute_law
+from critwin.audits.law import AttributeLaw, attribute_law, holm
 from critwin.audits.metrics import GroupMetrics, metrics_of_records
 from critwin.audits.references import Reference, reference_of
 from critwin.errors import InputError
@@ -75,6 +75,27 @@ class FairnessAudit:
     confidence: float
     rerun: str = ""
 
+    @property
+    def p_values(self) -> dict[str, float]:
+        """P-values of shares, of the order in which groups are lost and of flows, by Holm.
+
+        Each family of tests keeps its size by itself; adjusted, all together do.
+        """
+        known = {} if self.law.p_value is None else {"law": self.law.p_value}
+        gaps = () if self.groups is None else self.groups.gaps
+        if lost := [gap.p_holm for gap in gaps if gap.p_holm is not None]:
+            known["groups"] = min(lost)
+        if self.drift is not None and self.drift.p_value is not None:
+            known["drift"] = self.drift.p_value
+        if not known:
+            return {}
+        return dict(zip(known, holm(list(known.values())).tolist(), strict=True))
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether anything is shown, at the size of one test for all of them together."""
+        return any(p <= 1.0 - self.confidence + 1e-12 for p in self.p_values.values())
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is missing is null, with its reason under ``reasons``."""
         from critwin.audits.section import plain_of
@@ -102,6 +123,8 @@ class FairnessAudit:
                     "ratio": self.metrics.ratio(),
                 },
                 **parts,
+                "p_values": self.p_values,
+                "is_flagged": self.is_flagged,
                 "reasons": dict(self.reasons),
                 "confidence": self.confidence,
                 "rerun": self.rerun,
