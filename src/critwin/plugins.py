@@ -16,7 +16,19 @@ from typing import Any
 
 from critwin.errors import InputError
 
-__all__ = ["Option", "check_options", "entry_point", "listing", "options_of"]
+__all__ = [
+    "Builtins",
+    "Option",
+    "check_options",
+    "entry_point",
+    "listing",
+    "named",
+    "named_options",
+    "options_of",
+]
+
+Builtins = Mapping[str, tuple[Callable[..., Any], str]]
+"""Name -> factory and a line on what it makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +186,65 @@ def check_options(
             and parameter not in options
         ):
             raise InputError(f"{kind} {name!r} needs the option {parameter!r}")
+
+
+def named(
+    group: str,
+    kind: str,
+    what: object,
+    builtins: Builtins,
+    *,
+    model: object,
+    called: str | None,
+    options: Mapping[str, Any],
+) -> Any:
+    """What is read off samples, by name: a feature or a comparison, not checked yet.
+
+    Args:
+        group: Entry-point group.
+        kind: ``"feature"`` or ``"comparison"``, for the messages.
+        what: Name of a built-in one or of an entry point; anything else is made already.
+        builtins: The built-in ones.
+        model: The model that is measured, for factories that take it.
+        called: Its name in records; its own unless given.
+        options: Its options.
+
+    Raises:
+        InputError: If the name or an option is unknown, or options were given for what is made.
+    """
+    if not isinstance(what, str):
+        if options or called is not None:
+            raise InputError(
+                f"options were given for a {kind} that is made already",
+                got=", ".join(options) or "called",
+            )
+        return what
+    if what in builtins:
+        factory = builtins[what][0]
+    else:
+        known = list(listing(group, {name: line for name, (_, line) in builtins.items()}))
+        factory = entry_point(group, kind, what, known)
+    told = dict(options) if called is None else {**options, "name": called}
+    check_options(kind, what, factory, told, hidden=("model",))
+    if "model" in inspect.signature(factory).parameters:
+        told["model"] = model
+    return factory(**told)
+
+
+def named_options(builtins: Builtins) -> dict[str, dict[str, Option]]:
+    """Options of built-in features or comparisons, as a table of an experiment file takes them.
+
+    Args:
+        builtins: The built-in ones.
+
+    Returns:
+        Name -> name of the option -> option; ``called`` names it in records.
+    """
+    found = {}
+    for name, (factory, _) in builtins.items():
+        own = options_of(factory, hidden=("model", "name"))
+        found[name] = {**own, "called": options_of(factory)["name"]}
+    return found
 
 
 def _toml(value: Any) -> str:

@@ -6,15 +6,14 @@ is a callable that takes the options of ``[[comparison]]`` and returns a compari
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from critwin.errors import InputError
 from critwin.features import _factories
 from critwin.features.base import Comparison
 from critwin.features.distance import PixelComparison
-from critwin.plugins import Option, check_options, entry_point, listing, options_of
+from critwin.plugins import Builtins, Option, listing, named, named_options
 
 __all__ = [
     "GROUP",
@@ -50,24 +49,11 @@ def load_comparison(
     Raises:
         InputError: If the name or an option is unknown, or the comparison cannot be made.
     """
-    if not isinstance(comparison, str):
-        if options or called is not None:
-            raise InputError(
-                "options were given for a comparison that is made already",
-                got=", ".join(options) or "called",
-            )
-        return _checked(comparison)
-    factory = (
-        _BUILTINS[comparison][0]
-        if comparison in _BUILTINS
-        else entry_point(GROUP, "comparison", comparison, list(list_comparisons()))
+    return _checked(
+        named(
+            GROUP, "comparison", comparison, _BUILTINS, model=model, called=called, options=options
+        )
     )
-    if called is not None:
-        options["name"] = called
-    check_options("comparison", comparison, factory, options, hidden=("model",))
-    if "model" in inspect.signature(factory).parameters:
-        options["model"] = model
-    return _checked(factory(**options))
 
 
 def list_comparisons() -> dict[str, str]:
@@ -85,11 +71,7 @@ def comparison_options() -> dict[str, dict[str, Option]]:
     Returns:
         Name of the comparison -> name of the option -> option; ``called`` names it in records.
     """
-    found = {}
-    for name, (factory, _) in _BUILTINS.items():
-        own = options_of(factory, hidden=("model", "name"))
-        found[name] = {**own, "called": options_of(factory)["name"]}
-    return found
+    return named_options(_BUILTINS)
 
 
 def check_comparisons(comparisons: Sequence[Comparison]) -> None:
@@ -120,7 +102,7 @@ def _checked(comparison: object) -> Comparison:
     return comparison
 
 
-_BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
+_BUILTINS: Builtins = {
     "pixels": (PixelComparison, "root-mean-square distance of the pixels of source and result"),
     "embedding": (
         _factories.embedding,

@@ -7,16 +7,13 @@ in experiment files.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
 from typing import Any
 
-from critwin.errors import InputError
 from critwin.features import _factories
 from critwin.features.base import Feature, check_feature
 from critwin.features.colour import BrightnessFeature, HueFeature
 from critwin.features.pixels import GroundFeature, InkFeature
-from critwin.plugins import Option, check_options, entry_point, listing, options_of
+from critwin.plugins import Builtins, Option, listing, named, named_options
 
 __all__ = ["GROUP", "feature_options", "list_features", "load_feature"]
 
@@ -42,24 +39,9 @@ def load_feature(
     Raises:
         InputError: If the name or an option is unknown, or the feature cannot be made.
     """
-    if not isinstance(feature, str):
-        if options or called is not None:
-            raise InputError(
-                "options were given for a feature that is made already",
-                got=", ".join(options) or "called",
-            )
-        return check_feature(feature)
-    factory = (
-        _BUILTINS[feature][0]
-        if feature in _BUILTINS
-        else entry_point(GROUP, "feature", feature, list(list_features()))
+    return check_feature(
+        named(GROUP, "feature", feature, _BUILTINS, model=model, called=called, options=options)
     )
-    if called is not None:
-        options["name"] = called
-    check_options("feature", feature, factory, options, hidden=("model",))
-    if "model" in inspect.signature(factory).parameters:
-        options["model"] = model
-    return check_feature(factory(**options))
 
 
 def list_features() -> dict[str, str]:
@@ -78,14 +60,10 @@ def feature_options() -> dict[str, dict[str, Option]]:
         Name of the feature -> name of the option -> option; ``called`` names the feature in
         records. Features of other packages are left out: listing them must not run their code.
     """
-    found = {}
-    for name, (factory, _) in _BUILTINS.items():
-        own = options_of(factory, hidden=("model", "name"))
-        found[name] = {**own, "called": options_of(factory)["name"]}
-    return found
+    return named_options(_BUILTINS)
 
 
-_BUILTINS: Mapping[str, tuple[Callable[..., Any], str]] = {
+_BUILTINS: Builtins = {
     "component": (_factories.component, "component of a Gaussian mixture, or group of components"),
     "classifier": (
         _factories.classifier,
