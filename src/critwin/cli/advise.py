@@ -76,7 +76,7 @@ def advise(
     from critwin.audits.editing import Wish
     from critwin.audits.editing import advise as advice_of
     from critwin.audits.section import save
-    from critwin.cli._output import print_json, say
+    from critwin.cli._audits import finish, refuse_with_run
     from critwin.cli._source import pairs, speaking_of_options
     from critwin.errors import InputError
     from critwin.runs.folder import open_run
@@ -125,13 +125,7 @@ def advise(
         ]
         condition = None
     else:
-        extra = {**started, "--prompt": prompt, "--labeller": labeller}
-        if given := [name for name, value in extra.items() if value is not None]:
-            raise InputError(
-                "a run folder has its model and images already",
-                got=", ".join(given),
-                next_step="leave them out, or leave the run folder out",
-            )
+        refuse_with_run({**started, "--prompt": prompt, "--labeller": labeller})
         words.append(str(run))
         condition = pairs(where, name="--where")
     words += [word for name in keep for word in ("--keep", name)]
@@ -157,19 +151,7 @@ def advise(
             rerun=shlex.join(words),
         )
     save(found, run, parameters={"keep": list(keep), "change": list(change), "where": filters})
-    path: Path | None = None
-    if report:
-        from critwin.reports import write_report
-
-        path = write_report(run, run / "report.html")
-    if as_json:
-        facts = {"run": str(run), **found.as_dict(), "answer": found.section().answer}
-        print_json({**facts, "report": None if path is None else str(path)})
-        return
-    for line in _lines(found):
-        say(line)
-    if path is not None:
-        say(f"Report: {path}")
+    finish(run, found, _lines, report=report, as_json=as_json)
 
 
 def _lines(found: Advice) -> list[str]:

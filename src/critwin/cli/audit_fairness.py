@@ -60,7 +60,8 @@ def fairness(
 ) -> None:
     """Audit fairness: shares of groups, when they are decided, where to change them."""
     from critwin.audits.fairness_runs import TIMES, audit_fairness_run, start_runs
-    from critwin.cli._output import note, print_json, say
+    from critwin.cli._audits import finish, refuse_with_run
+    from critwin.cli._output import note
     from critwin.cli._progress import progress_bar
     from critwin.errors import InputError
 
@@ -107,12 +108,7 @@ def fairness(
             "--steps": steps,
             "--seed": seed,
         }
-        if extra := [name for name, value in only.items() if value]:
-            raise InputError(
-                "a run folder has its model and images already",
-                got=", ".join(extra),
-                next_step="leave them out, or leave the run folder out",
-            )
+        refuse_with_run(only)
         folder = run
     words = ["critwin", "audit", "fairness", str(folder), "--attribute", attribute]
     for name, value in (
@@ -140,25 +136,7 @@ def fairness(
         confidence=confidence,
         rerun=shlex.join(words),
     )
-    path: Path | None = None
-    if report:
-        from critwin.reports import write_report
-
-        path = write_report(folder, folder / "report.html")
-    if as_json:
-        print_json(
-            {
-                "run": str(folder),
-                **audit.as_dict(),
-                "answer": audit.section().answer,
-                "report": None if path is None else str(path),
-            }
-        )
-        return
-    for line in _lines(audit):
-        say(line)
-    if path is not None:
-        say(f"Report: {path}")
+    finish(folder, audit, _lines, report=report, as_json=as_json)
 
 
 def _fidelity(text: str | None) -> tuple[str, str] | None:

@@ -47,7 +47,8 @@ def privacy(
 ) -> None:
     """Audit privacy: attack power over noise, baselines without the model, memorised images."""
     from critwin.audits.privacy_runs import audit_run
-    from critwin.cli._output import note, print_json, say
+    from critwin.cli._audits import finish, refuse_with_run
+    from critwin.cli._output import note
     from critwin.cli._progress import progress_bar
     from critwin.errors import InputError
 
@@ -85,13 +86,7 @@ def privacy(
             )
         folder, engine = outcome.path, wrapped
     else:
-        extra = [name for name, value in started.items() if value is not None]
-        if extra or level or steps is not None:
-            raise InputError(
-                "a run folder has its model, images and levels already",
-                got=", ".join(extra) or ("--level" if level else "--steps"),
-                next_step="leave them out, or leave the run folder out",
-            )
+        refuse_with_run({**started, "--level": level, "--steps": steps})
         folder = run
     audit = audit_run(
         folder,
@@ -102,25 +97,7 @@ def privacy(
         confidence=confidence,
         rerun=_rerun(folder, run is None, model, members, nonmembers, attack),
     )
-    path: Path | None = None
-    if report:
-        from critwin.reports import write_report
-
-        path = write_report(folder, folder / "report.html")
-    if as_json:
-        print_json(
-            {
-                "run": str(folder),
-                **audit.as_dict(),
-                "answer": audit.section().answer,
-                "report": None if path is None else str(path),
-            }
-        )
-        return
-    for line in _lines(audit):
-        say(line)
-    if path is not None:
-        say(f"Report: {path}")
+    finish(folder, audit, _lines, report=report, as_json=as_json)
 
 
 def _lines(audit: PrivacyAudit) -> list[str]:
