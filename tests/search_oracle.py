@@ -16,7 +16,7 @@ from critwin.exact_windows import exact_window
 from critwin.experiments._curve_chain import chain_on
 from critwin.experiments._deciding import Decider
 from critwin.experiments._posterior import Posterior, crossing_times
-from critwin.experiments._search_settings import Batch, Settings
+from critwin.experiments._search_settings import Batch, Found, Settings
 from critwin.experiments.search_targets import parse_targets
 from critwin.streams import numpy_stream
 from critwin.theory.exact import exact_transitions
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Readings = dict[str, tuple["NDArray[np.int64]", "NDArray[np.int64]"]]
 NUM_STEPS, T_LAST = 50, 5.0
 TOGETHER = 40
+LESS_CAUTION = (0.0, 0.5, 1.0)
 
 
 class Experiment(Protocol):
@@ -164,6 +165,22 @@ def settings(
     )
 
 
+class Watched(Decider):
+    """A search that notes when it would have ended at less caution, and with which interval.
+
+    Only for one target: until then a more cautious search takes the same decisions.
+    """
+
+    def conclude(self, posterior: Posterior) -> None:
+        super().conclude(posterior)
+        self.earlier: dict[float, tuple[Found, float]] = getattr(self, "earlier", {})
+        for caution in LESS_CAUTION:
+            if caution not in self.earlier:
+                found = self.locate("", 0, 0.5, caution=caution)
+                if found.is_reached:
+                    self.earlier[caution] = (found, self.spent)
+
+
 def run_together(deciders: Sequence[Decider], experiments: Sequence[Experiment]) -> None:
     """Play searches of the same chain to their ends, one posterior for all of them a round."""
     chain = deciders[0].settings.chain
@@ -202,14 +219,14 @@ def results_of_round(
     }
 
 
-def searches(name: str, seeds: Sequence[int], **options: object) -> list[Decider]:
+def searches(name: str, seeds: Sequence[int], **options: object) -> list[Watched]:
     """Searches on a mixture, one a seed."""
     line = LINES[name]
-    out: list[Decider] = []
+    out: list[Watched] = []
     for start in range(0, len(seeds), TOGETHER):
         some = seeds[start : start + TOGETHER]
         deciders = [
-            Decider(settings(line.names, line.weights, seed=seed, **options))  # type: ignore[arg-type]
+            Watched(settings(line.names, line.weights, seed=seed, **options))  # type: ignore[arg-type]
             for seed in some
         ]
         run_together(

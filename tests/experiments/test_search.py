@@ -118,11 +118,11 @@ def test_the_cheaper_of_two_equal_levels_is_chosen() -> None:
         var=np.array([0.02]),
         weight=np.ones(1),
     )
-    costs = [30.0, 10.0, 1.0]
+    costs = np.array([30.0, 10.0, 1.0])
     args = (np.ones(1), np.arange(3), 16)
-    found = choose([outlook], *args, lambda node: costs[node], np.inf)
+    found = choose([outlook], *args, costs, np.inf)
     assert found == (1, 10.0)
-    assert choose([outlook], *args, lambda node: costs[node], 0.5) is None
+    assert choose([outlook], *args, costs, 0.5) is None
 
 
 def test_replicates_that_agree_entirely_count_once() -> None:

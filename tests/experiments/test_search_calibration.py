@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from search_oracle import midpoint_of, ranks, searches
+from search_oracle import LESS_CAUTION, midpoint_of, ranks, searches
 
 CLAIMED, LEAST = 0.95, 0.92
 
@@ -27,9 +27,9 @@ def p_uniform(values: np.ndarray[Any, Any], bins: int) -> float:
 
 def coverage(name: str, seeds: int, **options: Any) -> dict[str, Any]:
     """How often the interval of the midpoint holds the exact value, and at what cost."""
-    found = searches(name, range(seeds), **options)
+    deciders = searches(name, range(seeds), **options)
     truth = midpoint_of(name)
-    edges = [decider.found[0] for decider in found]
+    edges = [decider.found[0] for decider in deciders]
     assert all(edge.low is not None and edge.high is not None for edge in edges)
     held = sum(edge.low <= truth <= edge.high for edge in edges)  # type: ignore[operator]
     return {
@@ -39,9 +39,22 @@ def coverage(name: str, seeds: int, **options: Any) -> dict[str, Any]:
         "bias": float(np.mean([edge.t - truth for edge in edges])),  # type: ignore[operator]
         "error": float(np.std([edge.t for edge in edges])),  # type: ignore[arg-type]
         "half_width": float(np.median([edge.half_width for edge in edges])),  # type: ignore[arg-type]
-        "results": float(np.median([d.num_results for d in found])),
-        "evaluations": float(np.median([d.spent for d in found])),
-        "design_effect": float(np.mean([d.posterior.tallies[0].design for d in found])),  # type: ignore[union-attr]
+        "results": float(np.median([d.num_results for d in deciders])),
+        "evaluations": float(np.median([d.spent for d in deciders])),
+        "less_caution": {
+            str(caution): {
+                "covered": sum(
+                    found.low <= truth <= found.high  # type: ignore[operator]
+                    for found, _ in (decider.earlier[caution] for decider in deciders)
+                )
+                / seeds,
+                "evaluations": float(
+                    np.median([decider.earlier[caution][1] for decider in deciders])
+                ),
+            }
+            for caution in LESS_CAUTION
+        },
+        "design_effect": float(np.mean([d.posterior.tallies[0].design for d in deciders])),  # type: ignore[union-attr]
     }
 
 

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
 __all__ = ["Outlook", "choose"]
@@ -93,7 +91,7 @@ def choose(
     sizes: NDArray[np.float64],
     candidates: NDArray[np.int64],
     size: int,
-    cost_of: Callable[[int], float],
+    cost: NDArray[np.float64],
     affordable: float,
 ) -> tuple[int, float] | None:
     """The best node for one batch.
@@ -101,15 +99,14 @@ def choose(
     Args:
         outlooks: One a curve; updated as if the batch had been measured.
         sizes: Share of a batch's results that count for each curve, shape ``(F,)``.
-        candidates: Nodes that may be measured.
+        candidates: Nodes that may be measured, shape ``(C,)``.
         size: Rows of a batch.
-        cost_of: Cost of a batch at a node.
+        cost: Cost of a batch at each of them, shape ``(C,)``.
         affordable: What a batch may cost at most.
 
     Returns:
         The node and its cost; None if no node is affordable.
     """
-    cost = np.array([cost_of(int(node)) for node in candidates])
     gain = np.zeros(len(candidates))
     for outlook, share in zip(outlooks, sizes, strict=True):
         gain += outlook.gain(max(size * float(share), 1e-9))[candidates]

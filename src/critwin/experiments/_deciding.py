@@ -19,7 +19,7 @@ from critwin.experiments._tallies import CurveOf, Rows, correlation, tally
 from critwin.streams import numpy_stream
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from critwin.experiments._posterior import Tally
     from critwin.experiments.search_targets import Target
@@ -77,17 +77,14 @@ class Decider:
         outlooks, shares = self._outlooks()
         rho = correlation([r for r, shown in zip(self._rho, shares, strict=True) if shown > 0])
         shown = [share for share in shares if share > 0]
+        each = s.source_cost / self._most_uses(s.cost, rho)  # of a result, for its source
+        cost = s.batch_size * (s.cost + each)
         for _ in range(max(1, self._num_batches // _GROWTH)):
             left = np.inf if s.budget is None else s.budget - self.spent
             # charged for what it needs at worst: a batch of new sources
             worst = s.batch_size * s.source_cost
-
-            def cost_of(node: int) -> float:
-                own = self._cost(node)
-                return s.batch_size * (own + s.source_cost / self._most_uses(own, rho))
-
             picked = choose(
-                outlooks, np.array(shown), s.candidates, s.batch_size, cost_of, left - worst
+                outlooks, np.array(shown), s.candidates, s.batch_size, cost, left - worst
             )
             if picked is None:
                 if not self._asked:
@@ -207,13 +204,14 @@ class Decider:
             }
         )
 
-    def locate(self, name: str, index: int, value: float) -> Found:
+    def locate(self, name: str, index: int, value: float, *, caution: float = _CAUTION) -> Found:
         """Where a curve of the posterior falls through a value.
 
         Args:
             name: What to call it.
             index: Index of the curve.
             value: The value, in (0, 1).
+            caution: Standard errors of the log local width by which the interval is widened.
 
         Returns:
             The time with its interval.
@@ -225,7 +223,7 @@ class Decider:
         if np.isfinite(low) and np.isfinite(high):
             # searches end sooner where the slope is thought steeper than it is
             error = float(np.std(self._log_widths(index, value)))
-            wider = 1.0 + _CAUTION * min(error, 1.0)
+            wider = 1.0 + caution * min(error, 1.0)
             low, high = middle - wider * (middle - low), middle + wider * (high - middle)
         side = "inside"
         if high == -np.inf or low == np.inf:
@@ -306,14 +304,14 @@ class Decider:
     def _cost(self, node: int) -> float:
         return float(self.settings.cost[np.searchsorted(self.settings.candidates, node)])
 
-    def _most_uses(self, cost: float, rho: float) -> int:
+    def _most_uses(self, cost: ArrayLike, rho: float) -> NDArray[np.float64]:
         """How often a source should be used: the least variance for each evaluation.
 
         With m uses the variance of a mean is ``(1 + (m - 1) rho) / m`` a source, which costs
         ``source_cost + m cost``.
         """
-        best = np.sqrt(self.settings.source_cost / max(cost, 1e-9) * (1.0 - rho) / rho)
-        return int(np.clip(np.round(best), 1, _MOST_USES))
+        best = np.sqrt(self.settings.source_cost / np.maximum(cost, 1e-9) * (1.0 - rho) / rho)
+        return np.asarray(np.clip(np.round(best), 1, _MOST_USES))
 
     def _fill(self, node: int, rho: float) -> Batch | None:
         """A full batch of sources: those in use that may be used again, new ones, or any."""

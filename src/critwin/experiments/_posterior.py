@@ -210,20 +210,15 @@ class Posterior:
         start = np.minimum(start, num_r * num_v - 1)
         rate, index = start // num_v, start % num_v
         out[:, :, 0] = index
-        curve = own[:, None, None]
-        rows = np.arange(num_r)[None, None, :]
+        curve = np.arange(len(own))[:, None]
         for j, step in enumerate(chain.steps):
             near = np.minimum(index + step.whole[rate], num_v - 1)
             far = np.minimum(near + 1, num_v - 1)
-            part = step.part[rate][..., None]
-            message, mixing = self.messages[j + 1], step.mixing[rate]
-            weight = np.concatenate(
-                [
-                    (1.0 - part) * mixing * message[curve, rows, near[..., None]],
-                    part * mixing * message[curve, rows, far[..., None]],
-                ],
-                axis=2,
-            )
+            part, mixing = step.part[rate][..., None], step.mixing[rate]
+            message = np.ascontiguousarray(self.messages[j + 1, own].swapaxes(1, 2))
+            weight = np.empty((*near.shape, 2 * num_r))
+            np.multiply(message[curve, near], (1.0 - part) * mixing, out=weight[..., :num_r])
+            np.multiply(message[curve, far], part * mixing, out=weight[..., num_r:])
             cumulative = np.cumsum(weight, axis=2)
             level = generator.random(near.shape)[..., None] * cumulative[..., -1:]
             chosen = np.minimum((level >= cumulative).sum(axis=2), 2 * num_r - 1)
