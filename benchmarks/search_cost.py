@@ -11,14 +11,17 @@ of it.
 - *logistic*: plain information gain on a logistic curve of unknown location and width, each source
   used ten times; a wrong curve for most features, hence the share that holds the truth.
 
-``--digits`` takes the curves of ground, ink and digit as predicted from the digits' data.
+``--digits`` takes the curves of ground, ink and digit as predicted from the digits' data. Writes
+``results/search_cost.json`` and ``.md``; cases that are not run keep what stands there.
 """
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +134,11 @@ def by_search(curves: dict[str, Curve], repeats: int) -> tuple[float, float, flo
         for found, curve in zip(d.found, curves.values(), strict=True)
     ]
     widest = [max(found.half_width for found in d.found) for d in deciders]
-    return float(np.median([d.spent for d in deciders])), float(np.median(widest)), np.mean(held)
+    return (
+        float(np.median([d.spent for d in deciders])),
+        float(np.median(widest)),
+        float(np.mean(held)),
+    )
 
 
 def by_grid(curves: dict[str, Curve], repeats: int) -> tuple[float, int, int, float]:
@@ -254,36 +261,89 @@ def digits() -> dict[str, dict[str, Curve]]:
     return {"digits: ground, ink, digit": found}
 
 
+def measured(curves: dict[str, Curve], repeats: int, grid_repeats: int) -> dict[str, Any]:
+    """All that is said of one case."""
+    spent, width, held = by_search(curves, repeats)
+    grid, levels, sources, grid_half = by_grid(curves, grid_repeats)
+    facts: dict[str, Any] = {
+        "widths_10_90": [round(c.crossing(0.1) - c.crossing(0.9), 3) for c in curves.values()],
+        "search": {
+            "repeats": repeats,
+            "evaluations": spent,
+            "half_width": width,
+            "truth_held": held,
+            "intervals": repeats * len(curves),
+        },
+        "grid": {
+            "repeats": grid_repeats,
+            "evaluations": grid,
+            "levels": levels,
+            "sources": sources,
+            "half_width": grid_half,
+        },
+        "ratio": grid / spent,
+        # costs go with the inverse square of the half-width; both brought to the one wanted
+        "ratio_at_equal_half_width": grid * grid_half**2 / (spent * width**2),
+    }
+    if len(curves) == 1:
+        evaluated, right = by_logistic(next(iter(curves.values())), repeats)
+        facts["logistic"] = {
+            "evaluations": evaluated,
+            "truth_held": right,
+            "ratio": grid / evaluated,
+        }
+    return facts
+
+
+def text(found: dict[str, dict[str, Any]]) -> str:
+    """The table of all cases."""
+    lines = [
+        "# Network evaluations of searches and of grids, half-width .05 of every midpoint",
+        "",
+        "Medians over repeats; `python benchmarks/search_cost.py`, the last with `--digits`. The",
+        "grid is the cheapest of 20, 40 and 80 levels. In brackets: the ratio with both costs",
+        "brought to exactly .05.",
+        "",
+        "| case | widths (.9 to .1 kept), t | search: evaluations, half-width | truth held "
+        "| grid: evaluations, levels x sources, half-width | ratio | plain logistic, truth held |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, facts in found.items():
+        search, grid, plain = facts["search"], facts["grid"], facts.get("logistic")
+        widths = ", ".join(f"{width:.2f}" for width in facts["widths_10_90"])
+        other = "—"
+        if plain is not None:
+            other = (
+                f"{plain['evaluations']:,.0f} (ratio {plain['ratio']:.1f}), "
+                f"{plain['truth_held']:.2f}"
+            )
+        lines.append(
+            f"| {name} | {widths} | {search['evaluations']:,.0f}, {search['half_width']:.3f} "
+            f"| {search['truth_held']:.3f} of {search['intervals']} "
+            f"| {grid['evaluations']:,.0f}, {grid['levels']} x {grid['sources']:,}, "
+            f"{grid['half_width']:.3f} "
+            f"| {facts['ratio']:.1f} ({facts['ratio_at_equal_half_width']:.1f}) | {other} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--only", help="first word of the cases to run")
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--grid-repeats", type=int, default=5)
+    parser.add_argument("--only", help="first words of the cases to run")
     parser.add_argument("--digits", action="store_true")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args()
-    lines = [
-        "| case | widths (.9 to .1 kept), t | search: evaluations, half-width, truth held "
-        "| grid: evaluations, levels x sources, half-width | ratio | plain logistic, truth held |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    path = args.out / "search_cost.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, curves in (digits() if args.digits else cases()).items():
         if args.only and not name.startswith(args.only):
             continue
-        widths = ", ".join(f"{c.crossing(0.1) - c.crossing(0.9):.2f}" for c in curves.values())
-        spent, width, held = by_search(curves, args.repeats)
-        grid, levels, sources, grid_half = by_grid(curves, min(args.repeats, 5))
-        plain = "—"
-        if len(curves) == 1:
-            evaluated, right = by_logistic(next(iter(curves.values())), args.repeats)
-            plain = f"{evaluated:,.0f} (ratio {grid / evaluated:.1f}), {right:.2f}"
-        lines.append(
-            f"| {name} | {widths} | {spent:,.0f}, {width:.3f}, {held:.2f} "
-            f"| {grid:,.0f}, {levels} x {sources:,}, {grid_half:.3f} | {grid / spent:.1f} "
-            f"| {plain} |"
-        )
-        print(lines[-1], flush=True)
-    if args.out:
-        args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        found[name] = measured(curves, args.repeats, args.grid_repeats)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        path.with_suffix(".md").write_text(text(found), encoding="utf-8")
+        print(text({name: found[name]}).splitlines()[-1], flush=True)
     return 0
 
 
