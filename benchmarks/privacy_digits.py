@@ -1,6 +1,7 @@
 """What the privacy audit finds on the shipped digits, whose members and repeats are known.
 
     OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py
+    OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py --variant control
 
 Scores are collected once, in small files that a second run reads (``--cache``), for
 
@@ -12,7 +13,12 @@ Scores are collected once, in small files that a second run reads (``--cache``),
 - all 4,000 training images and the non-members: the forward–reverse return at two
   levels, to find the repeated images among them.
 
-Writes ``results/privacy_digits.json`` and ``.md``.
+Of a variant of the model only the first stages are measured, one noise each, with the same images:
+``reversed`` repeats the images that the main data repeat, in inks of its own choice; ``control``
+shows every member once, so that nothing should be found in the rows of the doses, which are then
+those of the main data.
+
+Writes ``results/privacy_digits.json`` and ``.md``, a part for each variant.
 """
 
 from __future__ import annotations
@@ -21,6 +27,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +41,7 @@ from critwin.audits.attacks import Asked, ask, forward_reverse_scores
 from critwin.features.neighbours import Neighbours
 from critwin.levels import logsnr_of_ou_time
 from critwin.models.digits import load_digits
-from critwin.models.digits.data import DigitsData
+from critwin.models.digits.data import VARIANTS, DigitsData, load_data
 
 LOSS_T = (0.1, 0.25, 0.5, 0.8, 1.2, 1.8)
 RETURN_T = (0.5, 0.9, 1.4)
@@ -65,12 +73,18 @@ def snap(model: Any, times: tuple[float, ...]) -> Array:
     return np.array([grid[np.abs(grid - float(logsnr_of_ou_time(t))).argmin()] for t in times])
 
 
+def doses_of(variant: Any) -> Array:
+    """Times that each image is shown; for the control, that the main data show it."""
+    return load_data("main" if variant == "control" else variant).multiplicity
+
+
 class Collector:
     """Scores of rows of the digits, chunk by chunk, each kept in a file."""
 
-    def __init__(self, cache: Path) -> None:
-        self.model = load_digits(part="all")
-        self.data = self.model.data
+    def __init__(self, cache: Path, variant: Any) -> None:
+        self.model = load_digits(variant=variant, part="all")
+        self.data = replace(self.model.data, multiplicity=doses_of(variant))
+        self.is_main = variant == "main"
         self.cache = cache
         self.pool = Neighbours((self.data.render(np.arange(len(self.data))) + 1.0) / 2.0)
         cache.mkdir(parents=True, exist_ok=True)
@@ -169,6 +183,10 @@ def collect(collector: Collector, which: str) -> dict[str, dict[str, Scores]]:
         "low_more": lambda: collector.returns("low_more", rows["more"], SEARCH_T[:1]),
         "low_rest": lambda: collector.returns("low_rest", rows["rest"], SEARCH_T[:1]),
     }
+    if not collector.is_main:
+        few = (("loss_few", rows["few"]), ("loss_more", rows["more"]))
+        stages = {name: partial(collector.loss, name, own, 1) for name, own in few}
+        stages["returns_few"] = lambda: collector.returns("returns_few", rows["few"], SEARCH_T)
     mine = list(stages) if which == "all" else which.split(",")
     return {name: stages[name]() for name in mine}
 
@@ -229,38 +247,64 @@ def conclude(data: DigitsData, found: dict[str, dict[str, Scores]]) -> dict[str,
     }
 
 
-def text(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+def conclude_variant(
+    data: DigitsData, shown: Array, found: dict[str, dict[str, Scores]]
+) -> dict[str, Any]:
+    """The tables of a variant; ``shown`` is how often it was shown each image."""
+    rows = parts(data)
+    order = np.concatenate([rows["few"], rows["more"]])
+    many = data.multiplicity[order]
+    loss = tables.joined(found["loss_few"]["loss"], found["loss_more"]["loss"])
+    predicted = tables.predictions(data, shown)
+    returns = list(found["returns_few"].values())
+    return {
+        "t": {"loss": list(LOSS_T), "search": list(SEARCH_T)},
+        "is_repeated": bool((shown > 1).any()),
+        "blind": tables.blind(data, order),
+        "doses": tables.doses(loss, many, tables.looks(data, order), predicted),
+        "memorised": tables.memorised(data, returns, rows["few"], (0.1, 0.2)),
+        "null": tables.null(loss, np.flatnonzero(many == 0), 200),
+    }
 
-    def number(value: Any, digits: int = 3) -> str:
-        return "–" if value is None else f"{value:.{digits}f}"
 
-    def times(values: list[float | None]) -> str:
-        return " / ".join(sorted({"all" if t is None else f"{t:.2f}" for t in values}))
+def number(value: Any, digits: int = 3) -> str:
+    """A number, or a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
-    def interval(one: dict[str, Any]) -> str:
-        return f"{number(one['area'])} [{number(one['low'])}, {number(one['high'])}]"
 
-    def rate(one: dict[str, Any]) -> str:
-        if one["tpr_1_percent"] is None:
-            return str(one["tpr_reason"])
-        low, high = number(one["tpr_low"]), number(one["tpr_high"])
-        return f"{number(one['tpr_1_percent'])} [{low}, {high}]"
+def times(values: list[float | None]) -> str:
+    """Levels that were chosen."""
+    return " / ".join(sorted({"all" if t is None else f"{t:.2f}" for t in values}))
 
-    lines = [
-        "# Privacy of the shipped digits",
-        "",
-        "`OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py`. t is OU time; every attack is",
-        "chosen on one half of the images and reported on the other, both ways. 95 % intervals.",
-        "The rate at .1 % false positives needs 10,000 non-members, and there are 1,000: too few",
-        "to say.",
-        "",
+
+def interval(one: dict[str, Any]) -> str:
+    """An area with its limits."""
+    return f"{number(one['area'])} [{number(one['low'])}, {number(one['high'])}]"
+
+
+def rate(one: dict[str, Any]) -> str:
+    """A true-positive rate with its limits."""
+    if one["tpr_1_percent"] is None:
+        return str(one["tpr_reason"])
+    low, high = number(one["tpr_low"]), number(one["tpr_high"])
+    return f"{number(one['tpr_1_percent'])} [{low}, {high}]"
+
+
+def blind_lines(result: dict[str, Any]) -> list[str]:
+    """Baselines."""
+    return [
         "## Without the model",
         "",
         "| baseline | area |",
         "| --- | --- |",
         *(f"| {one['kind']} | {interval(one)} |" for one in result["blind"]),
         "",
+    ]
+
+
+def dose_lines(result: dict[str, Any]) -> list[str]:
+    """The loss, dose by dose, and over the levels."""
+    lines = [
         "## Denoising loss, by dose",
         "",
         "| shown | members | attack | t chosen | area | true positives at 1 % | p, as a set |",
@@ -290,6 +334,12 @@ def text(result: dict[str, Any]) -> str:
         lines.append(
             f"| {dose['dose']}x | {cells} | {dose['best_t']:.2f} | {runs} | {predicted} |"
         )
+    return lines
+
+
+def cost_lines(result: dict[str, Any]) -> list[str]:
+    """Attacks at equal cost."""
+    lines = []
     for name, table in result["equal_cost"].items():
         lines += [
             "",
@@ -302,9 +352,14 @@ def text(result: dict[str, Any]) -> str:
             lines.append(
                 f"| {one['evaluations']:g} | {one['kind']} | {times(one['t'])} | {interval(one)} |"
             )
-    lines += [
+    return lines
+
+
+def memorised_lines(result: dict[str, Any], title: str) -> list[str]:
+    """The search for repeated images."""
+    lines = [
         "",
-        "## The 30 repeated images among 4,000 training images",
+        title,
         "",
         f"Forward–reverse at t = {' and '.join(f'{t:g}' for t in result['t']['search'])}, one "
         "replicate.",
@@ -318,11 +373,18 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"| {one['rule']} | {found} | {number(one['precision'], 2)} | {cells} |")
     reasons = [one["reason"] for one in result["memorised"] if one["reason"]]
     lines += ["", *(f"{reason}." for reason in dict.fromkeys(reasons))]
-    null = result["null"]
-    low, high = null["coverage_interval"]
-    lines += [
+    return [
+        *lines,
         "",
         "(The last row holds areas under the ROC curve in place of precision and recall.)",
+    ]
+
+
+def null_lines(result: dict[str, Any]) -> list[str]:
+    """Non-members against non-members."""
+    null = result["null"]
+    low, high = null["coverage_interval"]
+    return [
         "",
         f"## Null: non-members against non-members, {null['splits']} random splits",
         "",
@@ -331,6 +393,12 @@ def text(result: dict[str, Any]) -> str:
         f"- The test of a set rejects at 5 % in {100 * null['set_test_below_5_percent']:.1f} %.",
         "- Choosing the level and reporting it on the same images: "
         f"{100 * null['coverage_when_chosen_and_reported_on_the_same_half']:.1f} %.",
+    ]
+
+
+def adaptive_lines(result: dict[str, Any]) -> list[str]:
+    """Adaptive placement."""
+    lines = [
         "",
         "## Adaptive placement",
         "",
@@ -344,8 +412,44 @@ def text(result: dict[str, Any]) -> str:
             f"{number(one['evaluations_ratio_at_equal_width'], 2)} | "
             f"{number(one['area_adaptive'])}, {number(one['area_uniform'])} |"
         )
-    lines.append("")
-    lines.append("Ratios to measuring every image at every level.")
+    return [*lines, "", "Ratios to measuring every image at every level."]
+
+
+def text(results: dict[str, dict[str, Any]]) -> str:
+    """The results as Markdown, the main model first."""
+    lines = [
+        "# Privacy of the shipped digits",
+        "",
+        "`OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py`. t is OU time; every attack is",
+        "chosen on one half of the images and reported on the other, both ways. 95 % intervals.",
+        "The rate at .1 % false positives needs 10,000 non-members, and there are 1,000: too few",
+        "to say.",
+        "",
+    ]
+    if "main" in results:
+        main = results["main"]
+        lines += [*blind_lines(main), *dose_lines(main), *cost_lines(main)]
+        title = "## The 30 repeated images among 4,000 training images"
+        lines += [*memorised_lines(main, title), *null_lines(main), *adaptive_lines(main)]
+    for name, own in results.items():
+        if name == "main":
+            continue
+        lines += [
+            "",
+            f"# Variant: {name}",
+            "",
+            f"`OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py --variant {name}`.",
+            "The same images are repeated as in the main data, in other inks."
+            if own["is_repeated"]
+            else "Every member is shown once an epoch: a dose is what the main data show, whose "
+            "weights the training of the variant began with.",
+            "One noise of each image.",
+            "",
+            *blind_lines(own),
+            *dose_lines(own),
+        ]
+        title = "## The 30 images that the main data repeat among 330 training images"
+        lines += [*memorised_lines(own, title), *null_lines(own)]
     return "\n".join(lines) + "\n"
 
 
@@ -353,16 +457,26 @@ RETURNS = (("low_more", "returns_more"), ("low_rest", "returns_rest"))
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
+    parser.add_argument("--variant", choices=VARIANTS, default="main")
     parser.add_argument("--cache", type=Path, default=Path("build/privacy_digits"))
     parser.add_argument("--stage", default="all", help="some stages only, comma-separated")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    collector = Collector(options.cache)
+    collector = Collector(options.cache / options.variant, options.variant)
     collected = collect(collector, options.stage)
     if options.stage == "all":
-        facts = conclude(collector.data, collected)
         out = Path(__file__).parent / "results"
+        path = out / "privacy_digits.json"
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        facts[options.variant] = (
+            conclude(collector.data, collected)
+            if collector.is_main
+            else conclude_variant(
+                collector.data, load_data(options.variant).multiplicity, collected
+            )
+        )
+        facts = {name: facts[name] for name in VARIANTS if name in facts}
         content = json.dumps(facts, indent=1, allow_nan=False) + "\n"
-        (out / "privacy_digits.json").write_text(content, encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
         (out / "privacy_digits.md").write_text(text(facts), encoding="utf-8")
         print(text(facts))

@@ -260,13 +260,14 @@ def blind(data: DigitsData, order: Array) -> list[dict[str, Any]]:
     return [row(attack) for attack in blind_attacks(images, member, halves_of(member, seed=1))]
 
 
-def predictions(data: DigitsData) -> dict[int, Any]:
-    """Collapse of a perfect memory, per dose."""
+def predictions(data: DigitsData, shown: Array | None = None) -> dict[int, Any]:
+    """Collapse of a perfect memory, per dose; ``shown`` says how often it saw each image."""
     rows = np.flatnonzero(data.is_member)
-    points, weights = data.render(rows), data.multiplicity[rows]
+    points, doses = data.render(rows), data.multiplicity[rows]
+    weights = doses if shown is None else shown[rows]
     return {
         dose: predicted_collapse(
-            points, weights=weights, rows=np.flatnonzero(weights == dose), num_queries=40
+            points, weights=weights, rows=np.flatnonzero(doses == dose), num_queries=40
         )
         for dose in DOSES
     }

@@ -1,4 +1,4 @@
-"""Sentences of audits against numbers that a test found by itself.
+"""Sentences of audits against numbers that a test found by itself, from the rows of the ledger.
 
 A claim is a sentence with ``{}`` in place of each number, and the numbers that belong there,
 computed by the test. Every sentence must be one of the claims, and every number of it right to the
@@ -7,10 +7,14 @@ last digit that is printed: nothing is said that was not computed again.
 
 from __future__ import annotations
 
+import json
 import re
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 
 Number: TypeAlias = float | tuple[float, float]
@@ -19,6 +23,34 @@ Number: TypeAlias = float | tuple[float, float]
 Claim: TypeAlias = tuple[str, Sequence[Number]]
 
 _NUMBER = r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?"
+
+
+def ledger_rows(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of a run folder's ledger, read without the package.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        Sources by name, and units by source, level (noise growing) and replicate. ``planted`` and
+        ``reading`` are as JSON has them, ``clean`` is flat float32.
+    """
+    connection = sqlite3.connect(f"file:{folder / 'ledger.sqlite'}?mode=ro", uri=True)
+    connection.row_factory = sqlite3.Row
+    sources = [dict(row) for row in connection.execute("SELECT * FROM sources ORDER BY name")]
+    units = [
+        dict(row)
+        for row in connection.execute(
+            "SELECT * FROM units ORDER BY source, logsnr DESC, replicate"
+        )
+    ]
+    connection.close()
+    for row in [*sources, *units]:
+        for name in {"planted", "reading"} & row.keys():
+            row[name] = json.loads(row[name])
+        if "clean" in row:
+            row["clean"] = np.frombuffer(row["clean"], dtype="<f4")
+    return sources, units
 
 
 def check(sentences: Iterable[str], claims: Sequence[Claim]) -> None:

@@ -203,10 +203,35 @@ def test_few_sources_are_unsure_where_many_know_that_there_is_none() -> None:
         assert found.section().answer.startswith(wanted)
 
 
+def test_keeping_and_changing_must_happen_to_the_same_edits() -> None:
+    records = edits([0.85] * 5, [0.3] * 5, num=2000)
+    assert advise(records, keep=["shape"], change=["ink"], least_changed=0.2).status == "found"
+    shape, ink = records.features["shape"], records.features["ink"]
+    lost = shape.after != shape.before  # the same edits lose the shape and change the ink
+    own = replace(ink, after=np.where(lost, (ink.before + 1) % 3, ink.before))
+    found = advise(
+        replace(records, features={"shape": shape, "ink": own}),
+        keep=["shape"], change=["ink"], least_kept=0.8, least_changed=0.1,
+    )  # fmt: skip
+    assert found.best.kept[1] > 0.8
+    assert found.best.changed[1] > 0.1
+    assert found.best.both[0] == 0.0
+    assert found.status == "none"
+
+
 def test_the_wanted_change_is_half_of_what_a_fresh_sample_gives() -> None:
     records = edits(KEPT, CHANGED, num=600)
     bare = advise(records, keep=["shape"], change=["ink"])
     assert bare.full_change == max(rate.changed[0] for rate in bare.rates)
+    one = advise(
+        replace(
+            edits(KEPT, CHANGED, num=1, replicates=60),
+            priors={"ink": {"a": 1.0}},
+            attrs={"estimated_priors": '["ink"]'},
+        ),
+        keep=["shape"], change=["ink"],
+    )  # fmt: skip
+    assert one.full_from == "the level at which it changes most"  # one source tells no law
     told = replace(records, priors={"ink": {"a": 0.5, "b": 0.3, "c": 0.2}})
     found = advise(told, keep=["shape"], change=["ink"])
     assert found.full_change == pytest.approx(1 - 1 / 3, abs=0.03)  # sources are uniform
@@ -311,7 +336,7 @@ def test_the_command(
     assert "Editing strength" in Path("run/report.html").read_text()
     assert main([*asked, "--no-report"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("No level is known")  # 40 sources exclude no level for sure
+    assert out.startswith("No level keeps")
     assert "strength" in out
     assert "editing" in load_all("run")
     assert verify_folder(tmp_path / "run") == ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from critwin.records import Records
 
-__all__ = ["Events", "Rate", "Wish", "events_of", "full_change", "rates_of", "wish_of"]
+__all__ = ["FEWEST", "Events", "Rate", "Wish", "events_of", "full_change", "rates_of", "wish_of"]
+
+FEWEST = 8
+"""Sources below which nothing is advised, and shares of sources tell no law."""
 
 Limits = tuple[float, float, float]
 
@@ -237,7 +241,12 @@ def full_change(
     Returns:
         The share, and where it comes from.
     """
-    if len(changes) == 1 and changes[0].feature in records.priors:
+    is_known = len(changes) == 1 and changes[0].feature in records.priors
+    if is_known and changes[0].feature in json.loads(
+        str(records.attrs.get("estimated_priors", "[]"))
+    ):
+        is_known = len(np.unique(records.source)) >= FEWEST
+    if is_known:
         wish = changes[0]
         prior = records.priors[wish.feature]
         columns = records.features[wish.feature]

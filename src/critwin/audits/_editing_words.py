@@ -91,7 +91,7 @@ def _answer(advice: Advice, keep: str, change: str) -> str:
     )
     wanted = (
         f"keeps {keep} in at least {advice.least_kept:.0%} and changes {change} in at least "
-        f"{advice.least_changed:.0%} of edits"
+        f"{advice.least_changed:.0%} of edits, and does both in {advice.least_both:.0%}"
     )
     if advice.interval is not None:
         low, high = advice.interval

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from critwin.audits._editing_rates import (
+    FEWEST,
     Rate,
     Wish,
     events_of,
@@ -45,7 +46,6 @@ KEPT = 0.8
 """Rate of keeping that an interval of levels promises unless told otherwise."""
 _PART = 0.5  # of the change that a fresh sample would give: "resampled" unless told otherwise
 _BEGUN = 0.1  # part of the change at which it is being decided
-_FEWEST = 8
 
 Status = Literal["found", "unsure", "none"]
 
@@ -68,6 +68,7 @@ class Advice:
         is_one_source: Whether the rates are those of one image.
         least_kept: Wanted rate of keeping.
         least_changed: Wanted rate of changing.
+        least_both: Wanted rate of doing both, their product.
         full_change: Rate of changing where nothing of it survives.
         full_from: Where that comes from.
         reversal: How the edits were denoised.
@@ -90,6 +91,7 @@ class Advice:
     is_one_source: bool
     least_kept: float
     least_changed: float
+    least_both: float
     full_change: float
     full_from: str
     reversal: str
@@ -159,12 +161,12 @@ def advise(
     _check(records, keeps, changes, least_kept, least_changed, confidence)
     events = events_of(records, keeps, changes)
     num = int(events.cluster.max()) + 1 if len(events.cluster) else 0
-    if num < _FEWEST:
+    if num < FEWEST:
         what = "replicates of one source" if events.is_one_source else "sources that qualify"
         raise InputError(
             "too few to advise on",
             got=f"{num} {what}",
-            wanted=f"at least {_FEWEST}",
+            wanted=f"at least {FEWEST}",
             next_step="measure more, or ask less of the label before",
         )
     everything = np.ones(len(events.level), dtype=np.bool_)
@@ -174,20 +176,23 @@ def advise(
     full, source = full_change(records, changes, whole)
     least = min(_PART * full, 1.0) if least_changed is None else least_changed
 
-    def is_good(rate: Rate) -> bool:
-        return rate.kept[0] >= least_kept and rate.changed[0] >= least
+    wanted = {"kept": least_kept, "changed": least, "both": least_kept * least}
+
+    def does(rate: Rate, part: int) -> bool:
+        """Whether the shares (part 0) or their upper limits (2) are as wanted."""
+        return all(getattr(rate, name)[part] >= value for name, value in wanted.items())
 
     shared = {rate.logsnr for rate in second}
     common = [rate for rate in first if rate.logsnr in shared]
     if not common:
         raise InputError("no level was measured on both halves of the sources")
-    pick = max(common, key=lambda rate: (is_good(rate), rate.both[0])).logsnr
+    pick = max(common, key=lambda rate: (does(rate, 0), rate.both[0])).logsnr
     best = next(rate for rate in second if rate.logsnr == pick)
-    # the limits of both rates hold at all levels at once
-    tight = rates_of(events, everything, 1.0 - (1.0 - confidence) / (2.0 * len(whole)))
-    is_possible = any(r.kept[2] >= least_kept and r.changed[2] >= least for r in tight)
-    interval = _interval(whole, pick, [is_good(rate) for rate in whole])
-    if best.kept[2] < least_kept or best.changed[2] < least:
+    # the limits of all rates hold at all levels at once
+    tight = rates_of(events, everything, 1.0 - (1.0 - confidence) / (len(wanted) * len(whole)))
+    is_possible = any(does(rate, 2) for rate in tight)
+    interval = _interval(whole, pick, [does(rate, 0) for rate in whole])
+    if not does(best, 2):
         interval = None
     status: Status = "found" if interval else ("unsure" if is_possible else "none")
     guidance = None
@@ -207,6 +212,7 @@ def advise(
         is_one_source=events.is_one_source,
         least_kept=least_kept,
         least_changed=least,
+        least_both=wanted["both"],
         full_change=full,
         full_from=source,
         reversal=str(records.reversal[0]),
