@@ -177,8 +177,9 @@ class Watched(Decider):
         for caution in LESS_CAUTION:
             if caution not in self.earlier:
                 found = self.locate("", 0, 0.5, caution=caution)
-                if found.is_reached:
-                    self.earlier[caution] = (found, self.spent)
+                if not found.is_reached:
+                    break  # more caution is wider
+                self.earlier[caution] = (found, self.spent)
 
 
 def run_together(deciders: Sequence[Decider], experiments: Sequence[Experiment]) -> None:
