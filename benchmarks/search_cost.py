@@ -85,6 +85,12 @@ def simplex(num: int, deviation: float, midpoint: float) -> Curve:
     return Curve((0.5, 0.5), tuple(t), tuple(np.minimum.accumulate(kept)))
 
 
+def joined(one: Curve, other: Curve, share: float) -> Curve:
+    """A feature of two parts of the data, far apart, of which each decides it at its own time."""
+    kept = share * np.array(one.kept) + (1 - share) * np.array(other.kept)
+    return Curve(one.weights, one.t, tuple(kept))
+
+
 class Drawn:
     """Results of features that are kept with given probabilities."""
 
@@ -227,11 +233,12 @@ def by_logistic(curve: Curve, repeats: int) -> tuple[float, float]:
 
 
 def cases() -> dict[str, dict[str, Curve]]:
-    """Features of three widths, alone and five at a time."""
+    """Features of three widths, alone and five at a time, and one that falls in two steps."""
     kinds = {"narrow": (1024, 0.1, 0.45), "middle": (100, 1.0, 1.6), "wide": (8, 1.0, 1.6)}
     found = {}
     for name, (num, deviation, midpoint) in kinds.items():
         found[name] = {"a": simplex(num, deviation, midpoint)}
+    found["two parts"] = {"a": joined(simplex(100, 1.0, 1.2), simplex(100, 1.0, 2.6), 0.6)}
     for name, (num, deviation, midpoint) in kinds.items():
         step = 0.02 if name == "narrow" else 0.3
         found[f"five {name}"] = {
