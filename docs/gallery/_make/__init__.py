@@ -1,0 +1,1 @@
+"""What the pages of the gallery are made of; ``../make.py`` puts them together."""
