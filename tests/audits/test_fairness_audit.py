@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from critwin.audits.fairness import fairness_audit
-from critwin.audits.fairness_runs import audit_fairness_run, start_runs
+from critwin.audits.fairness_runs import ARMS, audit_fairness_run, start_runs
 from critwin.audits.section import load_all
 from critwin.cli import main
 from critwin.errors import InputError
+from critwin.features.labelling import ErrorMatrix
+from critwin.levels import logsnr_of_ou_time
+from critwin.records import FeatureColumns, Records
 from critwin.runs.folder import open_run, verify_folder
 
 MIXTURE: dict[str, Any] = {
@@ -79,7 +82,8 @@ def test_the_audit_of_two_run_folders(folders: tuple[Path, Path]) -> None:
     assert not audit.drift.is_flagged  # an exact posterior
     found = audit.interventions
     assert found is not None
-    assert [arm.arm for arm in found.arms] == sorted(arm.arm for arm in found.arms)
+    # in the order of a generation
+    assert [arm.arm for arm in found.arms] == [ARMS[1], ARMS[0], *ARMS[2:]]
     facts = json.loads(json.dumps(audit.as_dict(), allow_nan=False))
     assert facts["law"]["num_images"] == 160
     assert facts["metrics"]["counts"] == dict(zip("abc", counts.tolist(), strict=True))
@@ -187,6 +191,96 @@ def test_conditions_and_sources_are_checked(folders: tuple[Path, Path], tmp_path
     with pytest.raises(InputError, match="changed to itself"):
         start_runs("mixture", tmp_path / "x", condition="a", attribute="component", instead="a")
     assert not (tmp_path / "x").exists()
+
+
+def test_one_group_and_other_experiments_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tomllib
+
+    from critwin.runs.config import parse_config
+    from critwin.runs.executor import run_experiment
+
+    text = BASE.replace("OUT", str(tmp_path / "one")).replace("conditions = [CONDITIONS]", "")
+    text = text.replace("count = 160", "count = 8").replace("batch_size = 80", "batch_size = 8")
+    alone = text.replace('{ name = "b", weight = 0.1, mean = [0.0] },', "")
+    alone = alone.replace('{ name = "a", weight = 0.4, mean = [-6.0] },', "")
+    alone = alone.replace("weight = 0.5", "weight = 1.0")
+    with pytest.raises(InputError, match="only one label"):  # no such run can be made
+        run_experiment(parse_config(tomllib.loads(alone)))
+    with pytest.raises(InputError, match="has one group only"):
+        fairness_audit(made(("a",), 8), attribute="skin")
+    words = ["audit", "fairness", "", "--attribute", "component"]
+    for name, more in (("preview", ""), ("prompt_switch", '[denoise]\ncondition = "a"\n')):
+        other = text.replace("/one", "/" + name) + f'[experiment]\nname = "{name}"\n{more}'
+        run_experiment(parse_config(tomllib.loads(other)))
+        assert main([*words[:2], str(tmp_path / name), *words[3:]]) == 2
+        told = capsys.readouterr().err
+        assert f"cannot read this experiment: got {tmp_path / name}: {name};" in told
+        assert len(told.strip().splitlines()) == 1
+
+
+def made(groups: tuple[str, ...], num: int, errors: ErrorMatrix | None = None) -> Records:
+    """Three levels of images that forget a group the sooner the more noise; the last is absent."""
+    generator = np.random.default_rng(3)
+    seen = max(len(groups) - 1, 1)
+    law = [0.6, 0.4] if seen == 2 else [1.0]
+    own = generator.choice(seen, size=num, p=law)
+    source = np.array([f"s{k:03d}" for k in range(num)])
+    t = np.array([0.3, 1.0, 2.0])
+    again = generator.random((num, 3)) < np.array([0.02, 0.5, 1.0])
+    new = generator.choice(seen, size=(num, 3), p=law)
+    after = np.where(again, new, own[:, None])
+    attrs: dict[str, Any] = {"sources": "generated"}
+    if errors is not None:
+        attrs["labeller_errors"] = json.dumps({"skin": errors.as_dict()})
+    return Records(
+        source=np.repeat(source, 3),
+        logsnr=np.tile(logsnr_of_ou_time(t), num),
+        experiment=np.full(3 * num, "forward_reverse"),
+        features={
+            "skin": FeatureColumns(labels=groups, before=np.repeat(own, 3), after=after.ravel())
+        },
+        attrs=attrs,
+    )
+
+
+def test_absent_groups_and_the_labeller_s_errors_go_through_the_whole_audit() -> None:
+    groups = ("a", "b", "nobody")
+    audit = fairness_audit(made(groups, 60), attribute="skin")
+    assert audit.law.groups[2].count == 0
+    assert audit.law.groups[2].p_holm is not None
+    assert audit.law.groups[2].p_holm < 1e-6
+    assert audit.groups is not None
+    assert audit.groups.windows[2].reason is not None
+    assert [gap.order for gap in audit.groups.gaps if gap.group == "nobody"] == ["too few to say"]
+    section = audit.section()
+    assert "Not seen in 60 pictures: nobody." in section.details
+    assert any("how often the labeller errs is unknown" in line for line in section.details)
+    json.dumps(audit.as_dict(), allow_nan=False)
+    assert audit.is_flagged
+    assert set(audit.p_values) == {"law", "groups", "drift"}
+    raw = [audit.law.p_value, min(g.p_holm for g in audit.groups.gaps if g.p_holm is not None)]
+    assert audit.drift is not None
+    assert all(
+        p >= q for p, q in zip(audit.p_values.values(), [*raw, audit.drift.p_value], strict=True)
+    )
+    # what the records say of the labeller is undone: "b" was said for a tenth of those of "a"
+    matrix = ErrorMatrix(
+        feature="skin", labels=groups, abstained=np.zeros(3, dtype=int),
+        counts=np.array([[90, 10, 0], [0, 100, 0], [0, 0, 100]]),
+    )  # fmt: skip
+    told = fairness_audit(made(groups, 60, matrix), attribute="skin")
+    a, b, nobody = (g.corrected for g in told.law.groups)
+    assert a is not None
+    assert b is not None
+    assert nobody is not None
+    share = told.law.groups[0].count / 60
+    assert a.value == pytest.approx(share / 0.9)
+    assert b.value == pytest.approx(1 - share / 0.9)
+    own = told.law.groups[0].share
+    assert (a.high or 0) - (a.low or 0) > 0.95 * ((own.high or 0) - (own.low or 0)) / 0.9
+    assert any("errors undone" in line for line in told.section().details)
 
 
 def _changed(folder: Path, copy: Path) -> Path:

@@ -50,6 +50,24 @@ def test_absent_groups_are_nan_and_left_out() -> None:
     assert np.isnan(none.ratio()["accuracy"])
 
 
+def test_laid_out_as_a_metric_frame() -> None:
+    """``MetricFrame.by_group`` is a table: a row a group, sorted; a column a metric."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"true": TRUE, "said": SAID, "group": OWNER}).groupby("group")
+    wanted = pandas.DataFrame(
+        {name: {g: metric(part["true"], part["said"]) for g, part in table}
+         for name, metric in METRICS.items()}
+    )  # fmt: skip
+    found = group_metrics(METRICS, TRUE, SAID, OWNER)
+    frame = pandas.DataFrame(found.by_group)
+    pandas.testing.assert_frame_equal(frame, wanted)
+    assert (frame.max() - frame.min()).to_dict() == found.difference()
+    assert (frame.min() / frame.max()).to_dict() == found.ratio()
+    assert (frame - pandas.Series(found.overall)).abs().max().to_dict() == found.difference(
+        "to_overall"
+    )
+
+
 @pytest.mark.skipif(importlib.util.find_spec("fairlearn") is None, reason="needs fairlearn")
 def test_the_same_as_fairlearn() -> None:
     from fairlearn.metrics import MetricFrame

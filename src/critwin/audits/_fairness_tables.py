@@ -131,7 +131,11 @@ def arm_figure(found: Interventions) -> Figure:
         x="where",
         y="share of pictures",
         series=tuple(series),
-        note="Fidelity: how many pictures show the condition. All cost the same.",
+        note=(
+            "Fidelity: how many pictures show the condition. All cost the same."
+            if series[-1].name == "change of fidelity"
+            else "All cost the same."
+        ),
     )
 
 
@@ -148,11 +152,11 @@ def _arm_series(name: str, names: tuple[str, ...], values: list[Estimate | None]
 
 def law_table(law: AttributeLaw) -> Table:
     """Shares, limits and tests."""
-    return Table(
-        name="fairness-shares",
-        columns=("group", "pictures", "share", "low", "high", "reference", "p (Holm)",
+    return _table(
+        "fairness-shares",
+        ("group", "pictures", "share", "low", "high", "reference", "p (Holm)",
                  "q (false discoveries)", "corrected", "corrected low", "corrected high"),
-        rows=tuple(
+        tuple(
             (
                 g.label, g.count, g.share.value, g.share.low, g.share.high, g.reference,
                 g.p_holm, g.p_fdr,
@@ -182,18 +186,18 @@ def group_table(groups: Groups) -> Table:
         gap = gaps.get(label)
         if gap is None:
             return (None,) * 5
-        return (gap.survival.value, gap.survival.low, gap.survival.high, gap.p_holm, gap.order)
+        return (gap.order, gap.survival.value, gap.survival.low, gap.survival.high, gap.p_holm)
 
-    return Table(
-        name="fairness-groups",
-        columns=("group", "pictures", "share", "t_after", "low", "high", "midpoint",
-                 "midpoint low", "midpoint high", "survives more t than the largest",
-                 "survives low", "survives high", "p (Holm)", "lost at noise", "reason"),
-        rows=tuple(
+    return _table(
+        "fairness-groups",
+        ("group", "pictures", "share", "lost at noise", "survives t, less the largest",
+                 "low", "high", "p (Holm)", "kept up to t", "kept low", "kept high",
+                 "half lost at t", "half lost low", "half lost high", "reason"),
+        tuple(
             (
-                w.label, w.num_sources, w.share, w.t_after.t.value, w.t_after.t.low,
-                w.t_after.t.high, w.midpoint.t.value, w.midpoint.t.low, w.midpoint.t.high,
-                *row(w.label), w.reason,
+                w.label, w.num_sources, w.share, *row(w.label), w.t_after.t.value,
+                w.t_after.t.low, w.t_after.t.high, w.midpoint.t.value, w.midpoint.t.low,
+                w.midpoint.t.high, w.reason,
             )
             for w in groups.windows
         ),
@@ -235,13 +239,23 @@ def arm_table(found: Interventions) -> Table:
             arm.num_sources,
         )
 
-    return Table(
-        name="fairness-interventions",
-        columns=("where", "altered steps", "gap closed", "low", "high", "closed per step",
+    return _table(
+        "fairness-interventions",
+        ("where", "altered steps", "gap closed", "low", "high", "closed per step",
                  "law moved", "moved per step", "fidelity", "fidelity change",
                  "fidelity low", "fidelity high", "pictures"),
-        rows=tuple(row(arm) for arm in found.arms),
+        tuple(row(arm) for arm in found.arms),
     )  # fmt: skip
+
+
+def _table(name: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
+    """A table without the columns in which nothing is known."""
+    kept = [k for k in range(len(columns)) if any(row[k] is not None for row in rows)]
+    return Table(
+        name=name,
+        columns=tuple(columns[k] for k in kept),
+        rows=tuple(tuple(row[k] for k in kept) for row in rows),
+    )
 
 
 def _numbers(values: Any) -> tuple[float | None, ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +208,8 @@ def fairness_audit(
         if is_intervention(own):
             raise InputError("the run changes conditions on the way: it has no noise levels")
         tr = transitions_from_records(own, attribute)
+        if tr.weights is None:  # the images are the model's own, and so are their shares
+            tr = transitions_from_records(_with_shares(own, law), attribute)
         groups = group_windows(tr, epsilon=epsilon, confidence=confidence, seed=seed)
         drift = drift_of(tr, confidence=confidence, seed=seed)
         whole = critical_window(tr, test=False, confidence=confidence)
@@ -345,6 +347,20 @@ def _law(
         errors=errors if errors is not None else _told_errors(records, attribute),
         confidence=confidence,
         seed=seed,
+    )
+
+
+def _with_shares(records: Records, law: AttributeLaw) -> Records:
+    """The records with the shares of the attribute in them as its prior."""
+    shares = {g.label: g.share.value for g in law.groups if g.share.value}
+    return replace(
+        records,
+        priors={**records.priors, law.feature: shares},
+        attrs={
+            **records.attrs,
+            "is_prior_estimated": True,
+            "estimated_priors": json.dumps([law.feature]),
+        },
     )
 
 

@@ -22,13 +22,23 @@ if TYPE_CHECKING:
     from critwin.features.labelling import ErrorMatrix
     from critwin.models.base import Model
 
-__all__ = ["ARMS", "TIMES", "arms_around", "audit_fairness_run", "start_runs"]
+__all__ = [
+    "ARMS",
+    "TIMES",
+    "arms_around",
+    "audit_fairness_run",
+    "decided_between",
+    "start_runs",
+]
 
 TIMES = (0.3, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.2, 4.0)
 """OU times of a started run."""
 
 ARMS = ("inside the window", "before it", "after it", "everywhere")
 """Arms of a started run; generation goes from much noise (before the window) to little."""
+
+
+_EXPERIMENTS = ("forward_reverse", "clone")
 
 
 def audit_fairness_run(
@@ -156,6 +166,41 @@ def arms_around(low: float, high: float, instead: str) -> tuple[Arm, ...]:
     return arms_of({name: [{**row, "condition": instead}] for name, row in rows.items()})
 
 
+def decided_between(run: Run, attribute: str) -> tuple[float, float]:
+    """OU times between which the attribute of a run's images is decided, ``kept`` .9 to .1.
+
+    An end that is not reached (few images leave ``kept`` uneven at much noise) is put as far from
+    the midpoint as the other one; where that is not known either, at the last level.
+
+    Args:
+        run: A run of forward–reverse.
+        attribute: The attribute.
+
+    Returns:
+        The ends, at less and at more noise.
+
+    Raises:
+        InputError: If the attribute has no window between the levels of the run.
+    """
+    tr = transitions_from_records(run.records(), attribute)
+    found = critical_window(tr, test=False)
+    low, middle, high = (
+        None if edge is None else edge.t.value for edge in (found.start, found.midpoint, found.end)
+    )
+    if middle is not None:
+        low = 2.0 * middle - high if low is None and high is not None else low
+        high = 2.0 * middle - low if high is None and low is not None else high
+    least, most = float(tr.t.min()), float(tr.t.max())
+    low, high = least if low is None else max(low, least), most if high is None else high
+    if not low < high:
+        raise InputError(
+            "the attribute has no window between the levels tried",
+            got=f"t = {low:g} to {high:g}",
+            next_step="measure more images or other levels",
+        )
+    return low, min(high, most)
+
+
 def start_runs(
     model: str,
     out: str | Path,
@@ -222,7 +267,7 @@ def start_runs(
     levels = {"unit": "t", "values": [float(t) for t in sorted(times)]}
     config = {**text(first), "levels": levels, "denoise": {"condition": "same", **choices}}
     run_experiment(parse_config(config), **told)
-    low, high = _window(open_run(first), attribute, sorted(times))
+    low, high = decided_between(open_run(first), attribute)
     arms = [
         {
             "name": arm.name,
@@ -246,21 +291,6 @@ def _plain(high: float, low: float, condition: str) -> dict[str, Any]:
     return row
 
 
-def _window(run: Run, attribute: str, times: Sequence[float]) -> tuple[float, float]:
-    """From ``kept`` .9 to .1; where an end is missing, the lowest or highest level."""
-    found = critical_window(transitions_from_records(run.records(), attribute), test=False)
-    low = None if found.start is None else found.start.t.value
-    high = None if found.end is None else found.end.t.value
-    low, high = times[0] if low is None else low, times[-1] if high is None else high
-    if not low < high:
-        raise InputError(
-            "the attribute has no window between the levels tried",
-            got=f"t = {low:g} to {high:g}",
-            next_step="measure more images or other levels",
-        )
-    return low, high
-
-
 def _check_intervention(run: Run) -> None:
     name = run.config.experiment.name
     if name != "intervene":
@@ -271,8 +301,15 @@ def _check_intervention(run: Run) -> None:
 
 def _check_conditions(run: Run) -> None:
     """Sources must be denoised under the condition that they were generated under."""
-    if run.config.experiment.name == "intervene":
+    name = run.config.experiment.name
+    if name == "intervene":
         return
+    if name not in _EXPERIMENTS:
+        raise InputError(
+            "a fairness audit cannot read this experiment",
+            got=f"{run.path}: {name}",
+            wanted="one of " + ", ".join((*_EXPERIMENTS, "intervene")),
+        )
     told = run.config.denoise.condition
     drawn = {row["condition"] for row in run.sources()}
     wanted = {None} if told == "none" else {told}

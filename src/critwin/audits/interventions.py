@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Interventions:
     Attributes:
         attribute: The attribute.
         reference: Name of the reference.
-        arms: Effects, all sources.
+        arms: Effects, all sources, in the order of a generation where stretches are known.
         recommended: Effect of the recommended arm on the half that did not choose it, or None.
         segments: Stretches of the arms where known: arm -> (from, to, what) in OU time.
         reason: Why none is recommended.
@@ -172,12 +173,21 @@ def intervention_effects(
     return Interventions(
         attribute=attribute,
         reference=reference.name,
-        arms=tuple(every.values()),
+        arms=tuple(sorted(every.values(), key=lambda arm: _place((segments or {}).get(arm.arm)))),
         recommended=recommended,
         segments=dict(segments or {}),
         reason=reason,
         largest_loss=largest_loss,
         confidence=confidence,
+    )
+
+
+def _place(segments: tuple[tuple[float | None, float, str], ...] | None) -> tuple[float, float]:
+    """Where in a generation an arm changes something: early first, whole generations last."""
+    if not segments:
+        return 0.0, inf
+    return -min(low for _, low, _ in segments), max(
+        inf if t is None else t for t, _, _ in segments
     )
 
 

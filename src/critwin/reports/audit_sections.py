@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,10 +232,16 @@ def _bars(axes: Axes, figure: Figure, kind: str) -> None:
             if low is not None and high is not None:
                 axes.plot([x, x], [low, high], color=INK, linewidth=1.2)
                 axes.plot(x, middle, color=INK, marker="_", markersize=5)
-    axes.set_xticks(range(len(names)), [short(name, 14) for name in names])
+    axes.set_xticks(range(len(names)), [_wrapped(name, kind) for name in names])
     axes.grid(visible=False, axis="x")
     axes.set_xlabel(short(figure.x, 40), color=MUTED, fontsize=FONT[kind])
     axes.axhline(0, color=MUTED, linewidth=0.8)
+
+
+def _wrapped(name: str, kind: str) -> str:
+    """A name in up to three short lines."""
+    lines = textwrap.wrap(clean(name), 10 if kind == "narrow" else 16) or [""]
+    return "\n".join([*lines[:2], short(" ".join(lines[2:]), 12)] if len(lines) > 2 else lines)
 
 
 def _flow(axes: Axes, figure: Figure, kind: str) -> None:
