@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/advice_check.py
 
 The shipped digits are measured by forward–reverse on 96 training images with each reversal, and
-advice is taken for pairs of ground, ink and digit. Then 200 other images are edited at the advised
+advice is taken for pairs of ground, ink and digit. All of it is kept (``--cache``), so that a
+killed check goes on. Then 200 other images are edited at the advised
 strength with the network alone and diffusers' own schedulers, as an image-to-image call does it:
 ``add_noise`` to the first step that is left, then ``step`` to the end. Every rate is compared with
-the one that was promised; edits under a sampler of the other kind are shown apart, since a
-reversal has rates of its own.
+the one that was promised; with ``--other`` edits under samplers of the other kind are shown too,
+apart, since a reversal has rates of its own.
 
 Writes ``results/advice.json`` and ``.md``.
 """
@@ -18,7 +19,6 @@ import argparse
 import copy
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from diffusers import UNet2DModel
 
-import critwin as cw
 from critwin.audits.editing import Advice, advise
 from critwin.audits.strength import Sampler, sampler
 from critwin.experiments.sources import plan_dataset
@@ -35,10 +34,13 @@ from critwin.levels import ou_time
 from critwin.models.digits import load_digits
 from critwin.models.digits.data import DIGIT_LABELS
 from critwin.models.digits.loading import WEIGHTS
+from critwin.runs.config import parse_config
+from critwin.runs.executor import run_experiment
+from critwin.runs.folder import open_run
 
 FEATURES = ("ground", "ink", "digit")
 PAIRS = (("ground", "ink"), ("ground", "digit"), ("ink", "digit"), ("digit", "ink"))
-T = (0.5, 0.7, 0.9, 1.1, 1.3, 1.5, 1.7, 1.9, 2.1, 2.4, 2.8, 3.3)
+T = (0.8, 1.1, 1.4, 1.7, 2.0, 2.3, 2.6)
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "DDPM": ("DDPMScheduler", {"timestep_spacing": "trailing"}),
     "Euler ancestral": ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "trailing"}),
@@ -70,6 +72,21 @@ def edited(unet: Any, clean: torch.Tensor, chosen: Sampler, step: int, seed: int
     return x
 
 
+def measured(reversal: str, folder: Path) -> Any:
+    """Records of a run folder, which is gone on with if it is there."""
+    config = {
+        "run": {"out": str(folder), "seed": SEED, "images": 0, "batch_size": 32},
+        "model": {"name": "digits", "steps": STEPS},
+        "sources": {"kind": "dataset", "count": SOURCES},
+        "denoise": {"condition": "none", "reversal": reversal},
+        "levels": {"unit": "t", "values": list(T)},
+        "experiment": {"name": "forward_reverse"},
+        "feature": [{"name": name} for name in FEATURES],
+    }
+    run_experiment(parse_config(config), out=folder)
+    return open_run(folder).records()
+
+
 def shares(kept: Any, changed: Any) -> dict[str, float]:
     """Rates of some edits."""
     return {
@@ -90,8 +107,9 @@ def main() -> None:
     """Measure, advise, edit, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--cache", type=Path, default=Path("build/advice_check"))
+    parser.add_argument("--other", action="store_true", help="samplers of the other kind too")
     arguments = parser.parse_args()
-    begun = time.monotonic()
     model = load_digits()
     unet = UNet2DModel.from_pretrained(WEIGHTS / "unet", torch_dtype=torch.float32).eval()
     features = [load_feature(name, model=model) for name in FEATURES]
@@ -101,11 +119,7 @@ def main() -> None:
     before = [f.read(model.decode(clean)).indices for f in features]
     rows = []
     for reversal in ("stochastic", "ode"):
-        records = cw.forward_reverse(
-            model, features, T, unit="t", num_sources=SOURCES, sources="dataset",
-            reversal=reversal, steps=STEPS, seed=SEED, batch_size=32,
-        )  # fmt: skip
-        cache: dict[tuple[str, int], Any] = {}
+        records = measured(reversal, arguments.cache / reversal)
         for keep, change in PAIRS:
             samplers = [
                 sampler("digits", scheduler=scheduler, steps=STEPS, options=options)
@@ -113,13 +127,16 @@ def main() -> None:
             ]
             advice: Advice = advise(records, keep=[keep], change=[change], samplers=samplers)
             for row, (name, chosen) in enumerate(zip(SCHEDULERS, samplers, strict=True)):
+                if chosen.reversal != reversal and not arguments.other:
+                    continue
                 start = advice.starts[row]
                 step = chosen.start(start.values["strength"])
-                if (name, step) not in cache:
+                file = arguments.cache / f"{name.replace(' ', '-')}-{step}.npy"
+                if not file.exists():
                     seed = 1000 * (row + 1) + step  # noise of its own for every setting
                     images = model.decode(edited(unet, clean, chosen, step, seed))
-                    cache[name, step] = [f.read(images).indices for f in features]
-                after = cache[name, step]
+                    np.save(file, [f.read(images).indices for f in features])
+                after = np.load(file)
                 k, c = FEATURES.index(keep), FEATURES.index(change)
                 seen = shares(np.asarray(after[k] == before[k]), np.asarray(after[c] != before[c]))
                 rows.append(
@@ -153,7 +170,6 @@ def main() -> None:
         "sources": SOURCES,
         "edits": EDITS,
         "steps": STEPS,
-        "seconds": time.monotonic() - begun,
         "rows": rows,
     }
     arguments.out.mkdir(exist_ok=True)
@@ -177,6 +193,8 @@ def words(result: dict[str, Any]) -> str:
         (False, "Measured with the other kind: not promised"),
     ):
         chosen = [row for row in result["rows"] if row["is same reversal"] == is_same]
+        if not chosen:
+            continue
         worst = [max(row["standard errors"].values(), key=abs) for row in chosen]
         lines += ["", f"## {title}", "", head + "seen | largest |", "|" + " --- |" * 9]
         for row, far in zip(chosen, worst, strict=True):

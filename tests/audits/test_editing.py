@@ -1,6 +1,7 @@
 """Editing advice: rates that hold where they were not chosen, and "none" as an answer."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -338,7 +339,15 @@ def test_the_command(
     out = capsys.readouterr().out
     assert out.startswith("No level keeps")
     assert "strength" in out
-    assert "editing" in load_all("run")
+    again = [*asked, "--steps", "25", "--no-report"]
+    assert load_all("run")["editing"]["section"].rerun == shlex.join(["critwin", *again[:-1]])
+    more = ["--where", "replicate=0", "--scheduler", "EulerDiscreteScheduler", "--karras"]
+    more += ["--least-kept", "0.7", "--least-changed", "0.2", "--confidence", "0.9"]
+    assert main([*asked, *more, "--no-report"]) == 0
+    words = shlex.split(load_all("run")["editing"]["section"].rerun)
+    assert {*words} == {"critwin", "--steps", "25", *asked, *more}
+    capsys.readouterr()
+    assert main([*asked, "--no-report"]) == 0
     assert verify_folder(tmp_path / "run") == ([], [])
     mistakes = [
         ["run", "--keep", "component", "--change", "component"],
@@ -351,6 +360,7 @@ def test_the_command(
          "--scheduler", "DDIMSheduler"],
         ["run", "--keep", "component", "--change", "again", "--confidence", "2"],
         ["run", "--keep", "component", "--change", "again", "--where", "x"],
+        ["run", "--keep", "component", "--change", "again", "--where", "replicate=7"],
         ["run", "--keep", "component", "--change", "again", "--reversal", "ode"],
         ["--keep", "digit", "--change", "ink", "--model", "digits", "--image", "no.png",
          "--out", "new"],

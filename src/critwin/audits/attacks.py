@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["ATTACKS", "Asked", "ask", "forward_reverse_scores"]
+__all__ = ["ATTACKS", "Asked", "ask", "check_attacks", "forward_reverse_scores"]
 
 ATTACKS = ("loss", "pia", "secmi")
 """Scores of :func:`ask`."""
@@ -92,6 +92,19 @@ class Asked:
         return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
 
 
+def check_attacks(names: Sequence[str]) -> None:
+    """Refuse names that are not among :data:`ATTACKS`.
+
+    Args:
+        names: Names of attacks that ask the network.
+
+    Raises:
+        InputError: If one is unknown.
+    """
+    if unknown := [name for name in names if name not in ATTACKS]:
+        raise InputError("unknown attack", got=unknown[0], wanted="one of " + ", ".join(ATTACKS))
+
+
 def ask(
     model: Model,
     images: Asked,
@@ -119,8 +132,7 @@ def ask(
     """
     import torch
 
-    if unknown := [name for name in attacks if name not in ATTACKS]:
-        raise InputError("unknown attack", got=unknown[0], wanted="one of " + ", ".join(ATTACKS))
+    check_attacks(attacks)
     if not callable(getattr(model, "predict", None)):
         raise InputError(
             f"model {model.name!r} does not show its predictions",

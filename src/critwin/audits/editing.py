@@ -152,7 +152,13 @@ def advise(
             records would be mixed, or there are too few sources.
     """
     for column, wanted in (where or {}).items():
-        records = select(records, records.column(column) == ("" if wanted is None else wanted))
+        value = "" if wanted is None else wanted
+        own = records.column(column)
+        if isinstance(value, str):  # numbers that were written as text
+            own = own.astype(np.str_)
+        records = select(records, own == value)
+        if len(records) == 0:
+            raise InputError("no records are left", got=f"{column} = {value}")
     known = {name: columns.labels for name, columns in records.features.items()}
     keeps, changes = (
         tuple(wish_of(w, known) if isinstance(w, str) else w for w in wishes)

@@ -93,6 +93,9 @@ def audit_run(
             the one that was measured.
         RunFolderError: If the folder cannot be read or written.
     """
+    from critwin.audits.attacks import check_attacks
+
+    check_attacks(attacks)
     own = run if isinstance(run, Run) else open_run(run)
     records = own.records()
     sources = _sources(own, records)
@@ -229,10 +232,8 @@ def _asked(
     """Scores of single predictions, from files where they are, and evaluations made now."""
     import torch
 
-    from critwin.audits.attacks import ATTACKS, Asked, ask
+    from critwin.audits.attacks import Asked, ask
 
-    if unknown := [name for name in attacks if name not in ATTACKS]:
-        raise InputError("unknown attack", got=unknown[0], wanted="one of " + ", ".join(ATTACKS))
     _check_model(run, model)
     levels = np.unique(records.logsnr)[::-1]
     config, shape = run.config, tuple(model.sample_shape)

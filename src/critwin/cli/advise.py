@@ -87,6 +87,7 @@ def advise(
     started = {"--model": model, "--image": image, "--out": out}
     wishes: tuple[Sequence[str | Wish], Sequence[str | Wish]] = (keep, change)
     words = ["critwin", "advise"]
+    is_started = run is None
     if run is None:
         if missing := [name for name, value in started.items() if value is None]:
             raise InputError(
@@ -118,7 +119,7 @@ def advise(
             )
         run, wishes = outcome.path, (kept, changed)
         words += [w for name, value in started.items() for w in (name, str(value))]
-        asked = {"--prompt": prompt, "--labeller": labeller, "--steps": steps, "--seed": seed}
+        asked = {"--prompt": prompt, "--labeller": labeller, "--seed": seed}
         asked |= {"--levels": levels, "--replicates": replicates}
         words += [
             w for name, value in asked.items() if value is not None for w in (name, str(value))
@@ -134,8 +135,15 @@ def advise(
     if reversal is not None:
         filters["reversal"] = reversal
         words += ["--reversal", reversal]
-    for name in preset or ():
-        words += ["--preset", name]
+    repeated = {"--where": where, "--preset": preset, "--scheduler": scheduler}
+    words += [w for name, values in repeated.items() for v in values or () for w in (name, v)]
+    words += ["--karras"] if karras else []
+    if preset or is_started:
+        words += ["--steps", str(steps)]
+    rates = {"--least-kept": (least_kept, 0.8), "--least-changed": (least_changed, None)}
+    rates["--confidence"] = (confidence, 0.95)
+    for name, (value, usual) in rates.items():
+        words += [] if value == usual else [name, str(value)]
     opened = open_run(run)
     with speaking_of_options():
         found = advice_of(

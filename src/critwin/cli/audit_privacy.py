@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,6 +47,7 @@ def privacy(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Audit privacy: attack power over noise, baselines without the model, memorised images."""
+    from critwin.audits.attacks import check_attacks
     from critwin.audits.privacy_runs import audit_run
     from critwin.cli._audits import finish, refuse_with_run
     from critwin.cli._output import note
@@ -54,6 +56,7 @@ def privacy(
 
     if not 0.5 <= confidence < 1.0:
         raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
+    check_attacks(attack or ())
     started = {"--model": model, "--members": members, "--nonmembers": nonmembers, "--out": out}
     engine = None
     if run is None:
@@ -95,7 +98,19 @@ def privacy(
         replicates=replicates,
         group=group,
         confidence=confidence,
-        rerun=_rerun(folder, run is None, model, members, nonmembers, attack),
+        rerun=_rerun(
+            None if run is None else folder,
+            {
+                **started,
+                "--attack": attack,
+                "--level": level,
+                "--replicates": None if replicates == 1 else replicates,
+                "--steps": steps,
+                "--seed": seed or None,
+                "--group": group,
+                "--confidence": None if confidence == 0.95 else confidence,
+            },
+        ),
     )
     finish(folder, audit, _lines, report=report, as_json=as_json)
 
@@ -113,22 +128,12 @@ def _lines(audit: PrivacyAudit) -> list[str]:
     return [section.answer, *section.details, table(rows, width=terminal_width())]
 
 
-def _rerun(
-    folder: Path,
-    is_started: bool,
-    model: str | None,
-    members: Path | None,
-    nonmembers: Path | None,
-    attacks: list[str] | None,
-) -> str:
+def _rerun(run: Path | None, options: Mapping[str, Any]) -> str:
+    """The command with the options that were given."""
     import shlex
 
-    words = ["critwin", "audit", "privacy"]
-    if is_started:
-        words += ["--model", str(model), "--members", str(members)]
-        words += ["--nonmembers", str(nonmembers), "--out", str(folder)]
-    else:
-        words.append(str(folder))
-    for name in attacks or ():
-        words += ["--attack", name]
+    words = ["critwin", "audit", "privacy", *([] if run is None else [str(run)])]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [] if one is None else [name, str(one)]
     return shlex.join(words)
