@@ -38,6 +38,7 @@ from critwin.models.digits.data import DIGIT_LABELS, INK_LABELS, VARIANTS, load_
 from critwin.runs.config import parse_config
 from critwin.runs.executor import run_experiment
 from critwin.runs.folder import open_run
+from critwin.views import transitions_from_records
 
 EVALUATIONS = Path(__file__).parents[1] / "training" / "digits"
 TIMES = (0.6, 1.2, 1.6, 2.0, 2.4, 3.0)
@@ -130,7 +131,7 @@ def decided(folder: Path, images: int) -> tuple[float, float]:
         ),
         threads=1,
     )  # fmt: skip
-    low, high = decided_between(open_run(folder), "ink")
+    low, high = decided_between(transitions_from_records(open_run(folder).records(), "ink"))
     return round(low, 2), round(high, 2)
 
 

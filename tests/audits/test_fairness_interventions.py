@@ -8,7 +8,7 @@ import pytest
 
 import critwin as cw
 from critwin.audits.altered import altered_steps, step_ratio
-from critwin.audits.fairness_runs import ARMS, arms_around
+from critwin.audits.fairness_runs import ARMS, arms_around, decided_between
 from critwin.audits.interventions import intervention_effects
 from critwin.audits.references import reference_of
 from critwin.errors import InputError
@@ -183,6 +183,37 @@ def test_arms_around_a_window_share_out_the_steps() -> None:
     assert blind == {"nothing": 0}
     with pytest.raises(InputError, match="more noise to less"):
         arms_around(2.0, 1.0, "none")
+
+
+def test_an_end_that_is_not_reached_is_as_far_as_the_other() -> None:
+    kept = np.array([1.0, 0.95, 0.85, 0.5, 0.3, 0.2, 0.2, 0.2])
+    times = np.array([0.2, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.0])
+    law = np.array([0.7, 0.3])
+    table = kept[:, None, None] * np.eye(2) + (1 - kept)[:, None, None] * law
+
+    def of(rows: slice) -> tuple[float, float]:
+        return decided_between(
+            cw.Transitions(
+                logsnr=logsnr_of_ou_time(times[rows]), before=GROUPS, after=GROUPS,
+                probs=table[rows], weights=law,
+            )
+        )  # fmt: skip
+
+    low, high = of(slice(None))
+    window = cw.critical_window(
+        cw.Transitions(
+            logsnr=logsnr_of_ou_time(times), before=GROUPS, after=GROUPS, probs=table, weights=law
+        ),
+        test=False,
+    )
+    assert window.start is not None
+    assert window.midpoint is not None
+    assert low == window.start.t.value
+    assert high - (window.midpoint.t.value or 0) == pytest.approx(
+        (window.midpoint.t.value or 0) - low
+    )
+    assert of(slice(3)) == (pytest.approx(low, abs=0.05), 1.0)  # up to the last level
+    assert of(slice(6, None)) == pytest.approx((2.6, 3.0))  # nothing is known: all of them
 
 
 def test_steps_are_the_calls_that_are_made() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from critwin.experiments.measuring import Progress
     from critwin.features.labelling import ErrorMatrix
     from critwin.models.base import Model
+    from critwin.transitions import Transitions
 
 __all__ = [
     "ARMS",
@@ -166,15 +167,14 @@ def arms_around(low: float, high: float, instead: str) -> tuple[Arm, ...]:
     return arms_of({name: [{**row, "condition": instead}] for name, row in rows.items()})
 
 
-def decided_between(run: Run, attribute: str) -> tuple[float, float]:
-    """OU times between which the attribute of a run's images is decided, ``kept`` .9 to .1.
+def decided_between(tr: Transitions) -> tuple[float, float]:
+    """OU times between which an attribute is decided, from ``kept`` .9 to .1.
 
     An end that is not reached (few images leave ``kept`` uneven at much noise) is put as far from
     the midpoint as the other one; where that is not known either, at the last level.
 
     Args:
-        run: A run of forward–reverse.
-        attribute: The attribute.
+        tr: Transitions of the attribute.
 
     Returns:
         The ends, at less and at more noise.
@@ -182,7 +182,6 @@ def decided_between(run: Run, attribute: str) -> tuple[float, float]:
     Raises:
         InputError: If the attribute has no window between the levels of the run.
     """
-    tr = transitions_from_records(run.records(), attribute)
     found = critical_window(tr, test=False)
     low, middle, high = (
         None if edge is None else edge.t.value for edge in (found.start, found.midpoint, found.end)
@@ -267,7 +266,7 @@ def start_runs(
     levels = {"unit": "t", "values": [float(t) for t in sorted(times)]}
     config = {**text(first), "levels": levels, "denoise": {"condition": "same", **choices}}
     run_experiment(parse_config(config), **told)
-    low, high = decided_between(open_run(first), attribute)
+    low, high = decided_between(transitions_from_records(open_run(first).records(), attribute))
     arms = [
         {
             "name": arm.name,
