@@ -290,7 +290,8 @@ def test_guidance_does_nothing_before_its_interval() -> None:
     assert torch.equal(*states[0])
     assert not torch.equal(*states[1])
     spent = guided.num_evaluations(start) - plain.num_evaluations(start)
-    assert spent == sum(0.2 <= ou_time(level) <= 1.3 for level in path) == 4
+    low, high = GUIDANCE_INTERVAL
+    assert spent == sum(low <= ou_time(level) <= high for level in path) == 2
 
 
 @pytest.mark.parametrize("kind", ["unguided", "guided"])
@@ -318,22 +319,15 @@ def test_the_card_says_what_was_recorded_with_and_without_guidance() -> None:
     assert tuple(record["guidance_interval"]) == GUIDANCE_INTERVAL
 
 
-def test_half_of_the_goal_is_reached_each_way() -> None:
+def test_guided_images_reach_the_goal_and_unguided_ones_half_of_it() -> None:
     unguided, guided = recorded("unguided"), recorded("guided")
-    assert unguided["ink_table"]["max_error"] < 0.05
     assert guided["digit_accuracy"]["interval_95"][0] > 0.95
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="91.3 % are read as asked; 98.2 % with guidance, but inks then err by up to 6.6 points",
-)
-def test_both_halves_of_the_goal_are_reached_at_once() -> None:
-    both = [recorded("unguided"), recorded("guided")]
-    assert any(
-        row["digit_accuracy"]["value"] >= 0.95 and row["ink_table"]["max_error"] <= 0.05
-        for row in both
-    )
+    for row in (unguided, guided):
+        assert row["per_digit"] >= 600
+        assert row["ink_table"]["max_error"] <= 0.05
+    assert guided["ink_table"]["rms_error_beyond_counting"] <= 0.02
+    # a record of one kind is not the other's
+    assert unguided["digit_accuracy"]["interval_95"][1] < 0.95
 
 
 RECORD = Path(__file__).parents[2] / "training" / "digits" / "evaluation.json"

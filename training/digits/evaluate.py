@@ -9,7 +9,7 @@ images are drawn, and what is found is kept beside the unguided record, under ``
 
 Usage:
     python training/digits/evaluate.py [--per-digit 300] [--num-null 2000] [--sheet samples.png]
-    python training/digits/evaluate.py --guidance 3 --guidance-interval .2 1.3
+    python training/digits/evaluate.py --per-digit 600 --guidance 2 --guidance-interval .2 .7
     python training/digits/evaluate.py --variant control --per-digit 100 --num-null 1000
 """
 

@@ -31,7 +31,7 @@ STEPS = 25
 GUIDANCE = 2.0
 """Guidance scale that draws good images of a digit, within ``GUIDANCE_INTERVAL`` alone."""
 
-GUIDANCE_INTERVAL = (0.2, 1.3)
+GUIDANCE_INTERVAL = (0.2, 0.7)
 """OU times in which the digit is decided; most inks are before. The card says what is shifted."""
 
 _MANIFEST = "manifest.json"
