@@ -225,7 +225,7 @@ def claims_of(
                 (
                     "The rates were measured with the reversal “posterior”; DDIMScheduler steps "
                     "otherwise and has rates of its own at the same level: measure again with "
-                    "that reversal.",
+                    "their kind of reversal.",
                     [],
                 )
             )
@@ -244,13 +244,14 @@ def claims_of(
     out.append(
         (
             f"Rates are {who}. The level was chosen on one half of the {halves}; the rates in "
-            "the answer are those of the other half, with {}% limits.",
+            "the answer are those of the other half, with {}% limits in brackets.",
             [95],
         )
     )
     out.append(
         (
-            f"With nothing of it left, {change} would change in {{}}% of edits (by {source}).",
+            f"With nothing of the picture left, {change} would change in {{}}% of edits "
+            f"(by {source}).",
             [100 * full],
         )
     )

@@ -77,8 +77,11 @@ def claims_of(oracle: Oracle, *, with_memorised: bool, evaluations: int) -> list
         out.append((text, head.area.triple))
     else:
         assert head.area.high >= 0.5
-        text = f"No attack tried told training pictures from others: area {AREA}, and 1/2 is "
-        out.append((text + "guessing.", head.area.triple))
+        text = (
+            "No attack tried told training pictures from others: the strongest scores a training "
+            f"picture above another one in {AREA} of pairs, and 1/2 is guessing."
+        )
+        out.append((text, head.area.triple))
     out.append(
         (
             f"{{}} members and {{}} non-members. The attack ({head.kind}, at {at}) was chosen on "
@@ -86,10 +89,15 @@ def claims_of(oracle: Oracle, *, with_memorised: bool, evaluations: int) -> list
             [*num, *times],
         )
     )
+    text = (
+        "Every area below is such a share of pairs: 1/2 is guessing, 1 is certainty. In brackets: "
+        "{}% limits, of both baselines without the model together."
+    )
+    out.append((text, [95]))
     for percent in (1, 0.1):
-        text = "With {} % of other pictures accused wrongly, nothing can be said: too few to say: "
-        text += "{} non-members, {} needs {}."
-        out.append((text, [percent, num[1], percent / 100, 1000 / percent]))
+        text = "How many training pictures are recognised with {} % of others accused wrongly is "
+        text += "too few to say: {} non-members, and it takes {}."
+        out.append((text, [percent, num[1], 1000 / percent]))
     p_value = oracle.p_value(head)
     verdict = "are" if p_value <= 0.05 else "cannot be shown to be"
     text = f"Taken together, the members {verdict} treated differently from the non-members "

@@ -174,7 +174,7 @@ def test_rates_at_few_false_positives() -> None:
     assert hits / 300 >= 0.93
     rare = tpr_at_fpr(score, member, 0.001)
     assert rare.tpr.value is None
-    assert rare.tpr.reason == "too few to say: 1000 non-members, 0.001 needs 10000"
+    assert rare.tpr.reason == "too few to say: 1000 non-members, and it takes 10000"
     with pytest.raises(InputError, match="false-positive rate"):
         tpr_at_fpr(score, member, 0.0)
 

@@ -107,9 +107,9 @@ def _details(advice: Advice, change: str) -> list[str]:
     who = "of this one image, not of others" if advice.is_one_source else "means over the sources"
     out = [
         f"Rates are {who}. The level was chosen on one half of the {halves}; the rates in the "
-        f"answer are those of the other half, with {advice.confidence:.0%} limits.",
-        f"With nothing of it left, {change} would change in {advice.full_change:.0%} of edits "
-        f"(by {advice.full_from}).",
+        f"answer are those of the other half, with {advice.confidence:.0%} limits in brackets.",
+        f"With nothing of the picture left, {change} would change in {advice.full_change:.0%} of "
+        f"edits (by {advice.full_from}).",
     ]
     if advice.guidance is not None:
         low, high = advice.guidance
@@ -125,10 +125,13 @@ def _details(advice: Advice, change: str) -> list[str]:
         own = "stochastic" if advice.reversal == "posterior" else advice.reversal
         other = sorted({s.scheduler for s in advice.starts if s.reversal not in (None, own)})
         if other and own != "unknown":
+            does = "steps otherwise and has rates of its" if len(other) == 1 else (
+                "step otherwise and have rates of their"
+            )  # fmt: skip
             out.append(
                 f"The rates were measured with the reversal “{advice.reversal}”; "
-                f"{', '.join(other)} steps otherwise and has rates of its own at the same level: "
-                "measure again with that reversal."
+                f"{' and '.join(other)} {does} own at the same level: measure again with their "
+                "kind of reversal."
             )
     return out
 

@@ -112,11 +112,13 @@ def _answer(audit: PrivacyAudit) -> str:
         )
     if head.high is not None and head.high < 0.5:
         return (
-            f"The attacks point the wrong way: area {shown}, below 1/2; the two sets differ in "
-            "something else than membership."
+            "The attacks point the wrong way: the strongest scores a training picture above "
+            f"another one in {shown} of pairs, below 1/2; the two sets differ in something else "
+            "than membership."
         )
     return (
-        f"No attack tried told training pictures from others: area {shown}, and 1/2 is guessing."
+        "No attack tried told training pictures from others: the strongest scores a training "
+        f"picture above another one in {shown} of pairs, and 1/2 is guessing."
     )
 
 
@@ -126,16 +128,17 @@ def _details(audit: PrivacyAudit) -> list[str]:
         f"{audit.num_members} members and {audit.num_nonmembers} non-members. The attack "
         f"({head.kind}, at {_where(head)}) was chosen on one half of the pictures and is reported "
         "on the other half, both ways.",
+        "Every area below is such a share of pairs: 1/2 is guessing, 1 is certainty. In brackets: "
+        f"{audit.confidence:.0%} limits, of both baselines without the model together.",
     ]
     for point in head.points:
         rate = f"{100 * point.fpr:g} %"
         out.append(
             f"With {rate} of other pictures accused wrongly, "
-            + (
-                f"{_interval(point.tpr)} of the training pictures are recognised."
-                if point.tpr.value is not None
-                else f"nothing can be said: {point.tpr.reason}."
-            )
+            f"{_interval(point.tpr)} of the training pictures are recognised."
+            if point.tpr.value is not None
+            else f"How many training pictures are recognised with {rate} of others accused "
+            f"wrongly is {point.tpr.reason}."
         )
     test = audit.test
     verdict = "are" if test.p_value <= 1.0 - audit.confidence else "cannot be shown to be"

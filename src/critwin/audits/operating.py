@@ -80,7 +80,7 @@ def tpr_at_fpr(
         reason = (
             "no members"
             if num_in == 0
-            else f"too few to say: {num_out} non-members, {fpr:.3g} needs {wanted}"
+            else f"too few to say: {num_out} non-members, and it takes {wanted}"
         )
         missing = Estimate(value=None, reason=reason, low_reason=reason, high_reason=reason)
         return OperatingPoint(
