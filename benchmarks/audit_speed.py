@@ -17,6 +17,7 @@ import numpy as np
 from scipy import stats
 
 from critwin.audits._scores import Scores, scores_of_records
+from critwin.audits.drift import drift_of
 from critwin.audits.membership import cross_fitted, curve, halves_of, set_test
 from critwin.audits.operating import bootstrap_areas, roc_curve, tpr_at_fpr
 from critwin.audits.roc import area
@@ -91,6 +92,8 @@ def main() -> dict[str, Any]:
     timed("test of the set", lambda: set_test(attack[0], member, halves))
     table = timed("drift: transitions of a feature", lambda: transitions_from_records(rows, "ink"))
     assert np.allclose(table.probs.sum(axis=2), 1.0)
+    moved = timed("drift: flows between its labels, tested", lambda: drift_of(table))
+    assert len(moved.t) == LEVELS
     total = sum(value for name, value in seconds.items() if "one core" not in name)
     return {
         "records": len(rows),

@@ -225,7 +225,7 @@ def claims_of(
                 (
                     "The rates were measured with the reversal “posterior”; DDIMScheduler steps "
                     "otherwise and has rates of its own at the same level: measure again with "
-                    "their kind of reversal.",
+                    "its kind of reversal.",
                     [],
                 )
             )

@@ -125,13 +125,13 @@ def _details(advice: Advice, change: str) -> list[str]:
         own = "stochastic" if advice.reversal == "posterior" else advice.reversal
         other = sorted({s.scheduler for s in advice.starts if s.reversal not in (None, own)})
         if other and own != "unknown":
-            does = "steps otherwise and has rates of its" if len(other) == 1 else (
-                "step otherwise and have rates of their"
-            )  # fmt: skip
+            is_one = len(other) == 1
+            does = "steps otherwise and has" if is_one else "step otherwise and have"
+            whose = "its" if is_one else "their"
             out.append(
                 f"The rates were measured with the reversal “{advice.reversal}”; "
-                f"{' and '.join(other)} {does} own at the same level: measure again with their "
-                "kind of reversal."
+                f"{' and '.join(other)} {does} rates of {whose} own at the same level: measure "
+                f"again with {whose} kind of reversal."
             )
     return out
 
@@ -157,15 +157,14 @@ def _tables(advice: Advice) -> list[Table]:
             Table(
                 name="editing-settings",
                 columns=(
-                    "tool", "model", "scheduler", "steps", "setting", "t", "logsnr",
-                    "network calls", "kept", "changed", "inside",
+                    "tool", "setting", "model", "scheduler", "steps", "t", "kept", "changed",
+                    "inside", "network calls", "logsnr",
                 ),
                 rows=tuple(
                     (
-                        s.tool, s.model, s.scheduler, s.steps,
-                        ", ".join(f"{k} {v:g}" for k, v in s.values.items()),
-                        s.t, s.logsnr, s.num_calls, s.kept, s.changed,
-                        "yes" if s.is_inside else "no",
+                        s.tool, ", ".join(f"{k} {v:g}" for k, v in s.values.items()),
+                        s.model, s.scheduler, s.steps, s.t, s.kept, s.changed,
+                        "yes" if s.is_inside else "no", s.num_calls, s.logsnr,
                     )
                     for s in advice.starts
                 ),

@@ -273,8 +273,17 @@ def _attack_table(audit: PrivacyAudit) -> Table:
     columns = ["attack", "t", "area", "low", "high"]
     for rate in rates:
         columns += [f"TPR at {rate} FPR", f"low at {rate}", f"high at {rate}"]
-    return Table(
-        name="privacy-attacks", columns=(*columns, "evaluations per image"), rows=tuple(rows)
+    columns.append("evaluations per image")
+    rates_end = len(columns) - 1
+    filled = [
+        k
+        for k in range(len(columns))
+        if not 5 <= k < rates_end or any(row[k] is not None for row in rows)
+    ]
+    return Table(  # rates that are too few to say have no columns
+        name="privacy-attacks",
+        columns=tuple(columns[k] for k in filled),
+        rows=tuple(tuple(row[k] for k in filled) for row in rows),
     )
 
 
