@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +37,32 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return folder
 
 
+@pytest.fixture(scope="session")
+def built() -> dict[Any, Any]:
+    """Pipelines as they were read from their folders, by folder and precision; never run."""
+    return {}
+
+
 @pytest.fixture
-def loaded(tiny: Callable[..., Path]) -> Callable[..., Any]:
-    """A tiny pipeline as a model, through the public way."""
+def loaded(
+    tiny: Callable[..., Path], built: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """A tiny pipeline as a model, through the public way; its folder is read once a session."""
+    from critwin.models.pipeline import loading
     from critwin.models.registry import load_model
 
+    read = loading.build_pipeline
+
+    def build(folder: Any, precision: Any) -> Any:
+        key = (folder.root, precision)
+        if key not in built:
+            built[key] = read(folder, precision)
+        whole = built[key]
+        kept = {id(part): part for name, part in whole.components.items() if "tokenizer" in name}
+        return copy.deepcopy(whole, kept)
+
     def load(family: str, **options: Any) -> Any:
+        monkeypatch.setattr(loading, "build_pipeline", build)
         if family == "flux":
             options = {"height": 16, "width": 16} | options
         return load_model("pipeline", path=tiny(family), local_files_only=True, **options)

@@ -44,7 +44,7 @@ def counted(model: Any) -> list[int]:
 def test_a_row_is_bit_identical_wherever_it_stands(
     family: str, loaded: Callable[..., Any], units: Callable[..., Any]
 ) -> None:
-    model = loaded(family, steps=4)
+    model = loaded(family, steps=3)
     assert isinstance(model, Model)
     level = float(model.levels[-1])
     conditions, streams = conditions_of(model), units(3, level)
@@ -526,7 +526,7 @@ def test_pndm_is_replaced_and_that_is_said(units: Callable[..., Any]) -> None:
     assert model.schedule.scheduler.config.beta_end == 0.012
 
 
-@pytest.mark.parametrize("family", ["sdxl", "flux"])
+@pytest.mark.parametrize("family", ["sdxl", pytest.param("flux", marks=pytest.mark.validate)])
 def test_half_precision_slicing_and_offload(
     family: str, loaded: Callable[..., Any], units: Callable[..., Any]
 ) -> None:
