@@ -307,15 +307,15 @@ def text(found: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Network evaluations of searches and of grids, half-width .05 of every midpoint",
         "",
-        "Medians over repeats; `python benchmarks/search_cost.py`, the last with `--digits`. The",
-        "grid is the cheapest of 20, 40 and 80 levels. In brackets: the ratio with both costs",
-        "brought to exactly .05.",
+        "Medians over repeats, whose numbers are in the JSON; `python benchmarks/search_cost.py`,",
+        "the last with `--digits`. The grid is the cheapest of 20, 40 and 80 levels. In brackets:",
+        "the ratio with both costs brought to exactly .05.",
         "",
         "| case | widths (.9 to .1 kept), t | search: evaluations, half-width | truth held "
         "| grid: evaluations, levels x sources, half-width | ratio | plain logistic, truth held |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, facts in found.items():
+    for name, facts in sorted(found.items(), key=lambda item: item[0].startswith("digits")):
         search, grid, plain = facts["search"], facts["grid"], facts.get("logistic")
         widths = ", ".join(f"{width:.2f}" for width in facts["widths_10_90"])
         other = "—"
