@@ -13,10 +13,10 @@ Scores are collected once, in small files that a second run reads (``--cache``),
 - all 4,000 training images and the non-members: the forward–reverse return at two
   levels, to find the repeated images among them.
 
-Of a variant of the model less is measured: the loss with one noise, and the return, of the 630
-images of the second line above. ``reversed`` repeats the images that the main data repeat, in inks
-of its own choice; ``control`` shows every member once, so that nothing should be found in the rows
-of the doses, which are then those of the main data.
+Of a variant of the model less is measured: the loss with one noise, and (unless ``--stage
+loss_few``) the return, of the 630 images of the second line above. ``reversed`` repeats the images
+that the main data repeat, in inks of its own choice; ``control`` shows every member once, so that
+nothing should be found in the rows of the doses, which are then those of the main data.
 
 Writes ``results/privacy_digits.json`` and ``.md``, a part for each variant.
 """
@@ -256,13 +256,13 @@ def conclude_variant(
     many = data.multiplicity[order]
     loss = found["loss_few"]["loss"]
     predicted = tables.predictions(data, shown)
-    returns = list(found["returns_few"].values())
+    returns = list(found.get("returns_few", {}).values())
     return {
         "t": {"loss": list(LOSS_T), "search": list(SEARCH_T)},
         "is_repeated": bool((shown > 1).any()),
         "blind": tables.blind(data, order),
         "doses": tables.doses(loss, many, tables.looks(data, order), predicted),
-        "memorised": tables.memorised(data, returns, rows["few"], (0.1, 0.2)),
+        "memorised": tables.memorised(data, returns, rows["few"], (0.1, 0.2)) if returns else None,
         "null": tables.null(loss, np.flatnonzero(many == 0), 200),
     }
 
@@ -450,7 +450,8 @@ def text(results: dict[str, dict[str, Any]]) -> str:
             *dose_lines(own),
         ]
         title = "## The 30 images that the main data repeat among 330 training images"
-        lines += [*memorised_lines(own, title), *null_lines(own)]
+        lines += memorised_lines(own, title) if own["memorised"] else []
+        lines += null_lines(own)
     return "\n".join(lines) + "\n"
 
 
@@ -465,7 +466,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     collector = Collector(options.cache / options.variant, options.variant)
     collected = collect(collector, options.stage)
-    if options.stage == "all":
+    if options.stage == "all" or (not collector.is_main and "loss_few" in collected):
         out = Path(__file__).parent / "results"
         path = out / "privacy_digits.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
