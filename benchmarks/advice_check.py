@@ -179,7 +179,8 @@ def main() -> None:
 
 def words(result: dict[str, Any]) -> str:
     """The result as a page."""
-    head = "| keep | change | advice | t | sampler | strength, its t | promised kept, changed, both | "
+    head = "| keep | change | advice | t | sampler | strength, its t | promised kept, changed, "
+    head += "both | "
     lines = [
         "# Edits at the advised strength",
         "",
@@ -202,7 +203,8 @@ def words(result: dict[str, Any]) -> str:
             seen = ", ".join(f"{100 * v:.0f} %" for v in row["seen"].values())
             lines.append(
                 f"| {row['keep']} | {row['change']} | {row['status']} | {row['t advised']:.2f} | "
-                f"{row['sampler']} | {row['strength']:g}, {row['t effective']:.2f} | {promised} | {seen} | {far:+.1f} |"
+                f"{row['sampler']} | {row['strength']:g}, {row['t effective']:.2f} | {promised} | "
+                f"{seen} | {far:+.1f} |"
             )
         off = [abs(v) for row in chosen for v in row["standard errors"].values()]
         lines += [
