@@ -474,3 +474,13 @@ def test_lone_components_are_found() -> None:
     # a share of e^-200 is felt far away
     heavy = _sphere.meeting(coords, np.array([0.0, 0.0, -1000.0, 0.0, 0.0]))
     assert [own.tolist() for own, _, _ in heavy.groups] == [[0, 1], [2, 3]]
+
+
+def test_weights_that_sum_to_a_little_more_than_one_are_no_mistake() -> None:
+    over = 0
+    for seed in range(20):
+        weights = numpy_stream(seed, "weights").dirichlet(np.ones(7))
+        m = GaussianMixture(weights=weights, means=100.0 * np.arange(7), covariances=1.0)
+        over += float(m.weights.numpy() @ np.ones(7)) > 1.0
+        assert exact_transitions(m, [0.0]).plateau == pytest.approx(1.0)
+    assert over > 0

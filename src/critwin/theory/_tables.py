@@ -106,7 +106,7 @@ def component_table(
         kind="exact",
         reversal="posterior",
         feature="component",
-        plateau=plateau,
+        plateau=min(max(plateau, 0.0), 1.0),  # a sum of weights may be off in its last digit
         attrs={"labeller": "component", **attrs},
     )
     return table if labels is None else merge(table, labels)

@@ -182,7 +182,7 @@ def grid_transitions(
             law, error = plane_average(grid_stripes(mixture, float(alpha), float(sigma)), prior)
             probs.append(law)
             worst = max(worst, error)
-    plateau = float(np.clip(prior @ np.diagonal(probs[0]), 0.0, 1.0))
+    plateau = float(prior @ np.diagonal(probs[0]))
     host: Any = mixture  # names and weights are all that the table reads
     attrs = {"method": "quadrature"}
     result = component_table(host, levels, np.stack(probs[1:]), labels, attrs, plateau)

@@ -115,7 +115,7 @@ def product_transitions(
             errors.append(error)
     law = np.stack(draws, axis=1)  # (R, L + 1, K, K)
     mean = law.mean(axis=0)
-    plateau = float(np.clip(weights @ np.diagonal(mean[0]), 0.0, 1.0))
+    plateau = float(weights @ np.diagonal(mean[0]))
     how = "quadrature" if points is None else "sobol"
     host: Any = mixture  # names and weights are all that the table reads
     table = component_table(host, levels, mean[1:], labels, {"method": how}, plateau)
