@@ -438,7 +438,8 @@ def text(results: dict[str, dict[str, Any]]) -> str:
             "",
             f"# Variant: {name}",
             "",
-            f"`OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py --variant {name}`.",
+            f"`OMP_NUM_THREADS=1 python benchmarks/privacy_digits.py --variant {name}"
+            + ("`." if own["memorised"] else " --stage loss_few`."),
             "The same images are repeated as in the main data, in other inks."
             if own["is_repeated"]
             else "Every member is shown once an epoch: a dose is what the main data show, whose "
