@@ -440,6 +440,19 @@ def test_a_bug_is_said_to_be_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert "ZeroDivisionError: oops" in err
 
 
+def test_what_does_not_fit_into_memory_is_no_bug(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise MemoryError("Unable to allocate 59.6 GiB\nfor an array")
+
+    monkeypatch.setattr("critwin.runs.executor.run_experiment", fail)
+    code, _, err = run("run", "x.toml")
+    assert code == 2
+    assert "does not fit into memory: Unable to allocate 59.6 GiB" in err
+    assert err.count("\n") == 1
+
+
 def test_a_changed_file_is_refused(run: Run) -> None:
     assert run("run", "x.toml", "--limit", "20", "--no-report")[0] == 0
     change("[run]", "[run]\nseed = 7")

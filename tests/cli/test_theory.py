@@ -80,6 +80,7 @@ def test_families_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ((), "no mixture"),
         (("nope",), "neither a mixture file nor a family: got nope"),
         (("missing.toml",), "cannot read the mixture"),
+        (("two-gaussians", "--set", "distance=1e300"), "setting 'distance' is too large"),
         (("two-gaussians", "--set", "dist=1"), "unknown setting of two-gaussians: got dist"),
         (("two-gaussians", "--set", "distance=x"), "'distance' cannot be used: got x"),
         (("two-gaussians", "--set", "distance"), "--set cannot be read"),

@@ -110,6 +110,10 @@ def run_app(argv: Sequence[str] | None = None) -> int:
         # the reader has gone; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError as error:
+        what = _one_line(str(error)) or "no more memory"
+        _complain(f"error: this does not fit into memory: {what}; ask for less at a time")
+        return 2
     except Exception:
         _complain("this is a bug in critwin, please report it with the lines below")
         sys.excepthook(*sys.exc_info())

@@ -206,7 +206,9 @@ def _words(pairs: Iterable[str]) -> dict[str, list[str]]:
                 wanted='NAME="LABEL","LABEL" with at least two labels',
             )
         if name in found:
-            raise InputError("two features have the same name", got=name)
+            raise InputError(
+                "two features have the same name", got=name, wanted="a name of its own for each"
+            )
         found[name] = labels
     return found
 

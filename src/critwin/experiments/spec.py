@@ -136,7 +136,12 @@ def check_features(features: Sequence[Feature]) -> None:
     names = [feature.name for feature in features]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InputError("two features have the same name", got=twice)
+        raise InputError(
+            "two features have the same name",
+            got=twice,
+            wanted="names of their own",
+            next_step='give one of them another: called = "…"',
+        )
     for feature in features:
         if len(feature.labels) < 2:
             raise InputError(

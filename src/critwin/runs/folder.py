@@ -304,7 +304,9 @@ def verify_folder(path: str | Path) -> tuple[list[str], list[str]]:
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise RunFolderError("no such run folder", got=str(path))
+        raise RunFolderError(
+            "no such run folder", got=str(path), wanted="a folder that critwin run made"
+        )
     problems, remarks = [], []
     try:
         if read_info(folder) is None:

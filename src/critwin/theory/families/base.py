@@ -24,6 +24,9 @@ def _no_closed_form(epsilon: float) -> dict[str, float | None]:
     return {}
 
 
+_LARGEST = 1e50
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedTime:
     """A time that a paper prints for a family, or its correction. Shown beside exact windows.
@@ -129,6 +132,12 @@ class Setting:
             is_inside &= number not in (self.low, self.high)
         if not math.isfinite(number) or not is_inside:
             raise self._refusal(whole)
+        if abs(number) > _LARGEST:
+            raise InputError(
+                f"setting {self.name!r} is too large",
+                got=whole,
+                wanted=f"at most {_LARGEST:g}, whose square is still a number",
+            )
         if self.kind == "whole number" and number != int(number):
             raise self._refusal(whole)
         return number
