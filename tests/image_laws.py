@@ -69,7 +69,8 @@ def image_distance(
     y = np.linspace(low, high, int(np.clip((high - low) / step, 200, 8000)))
     joint = w * normal(y[:, None], alpha * mean, noised_var)
     start = joint[:, init].sum(axis=1) / w[init].sum()
-    share = joint / joint.sum(axis=1, keepdims=True)
+    # between sets far apart all densities vanish: nothing starts there
+    share = joint / np.maximum(joint.sum(axis=1, keepdims=True), 1e-300)
     # x: the distribution function of the image at cell edges, so that no cell is lost
     sd = np.sqrt(var)
     x = np.unique((mean[:, None] + sd[:, None] * np.linspace(-8.5, 8.5, 101)).ravel())

@@ -446,7 +446,7 @@ def test_one_exponential_for_all_rows_is_the_definition(scale: float, spread: fl
     together = _sphere.meeting(coords, log_weights)
     roughly = _sphere.meeting(coords, log_weights, is_rough=True)
     expected = plain_average(z, coords, log_weights)
-    for pull in (None, coords @ z.T / 3):
+    for pull in (None, (coords - coords[0]) @ z.T / 3):
         options = {"pull": pull, "scale": 3.0 if pull is not None else 1.0}
         found = _sphere.softmax_average(z, mass, coords, together, **options)
         np.testing.assert_allclose(found, expected, atol=1e-12)

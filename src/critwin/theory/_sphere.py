@@ -120,7 +120,7 @@ def softmax_average(
         mass: Their weights, shape ``(N,)``, summing to 1.
         coords: Means at this level, shape ``(K, r)``.
         meeting: Which of them meet.
-        pull: ``coords @ z.T / scale``, if it is at hand, shape ``(K, N)``.
+        pull: ``(coords - coords[0]) @ z.T / scale``, if it is at hand, shape ``(K, N)``.
         scale: What ``pull`` is multiplied by.
         is_rough: Whether an error of 1e-6 is small, as beside that of random nodes; then what
             fits into single precision is computed there.
@@ -146,8 +146,8 @@ def softmax_average(
             if pulls is None:
                 force = (torch.from_numpy(coords[own] - coords[own[0]]) @ nodes[part].mT).to(kind)
             else:
-                here = pulls[:, part] if is_whole else pulls[index, part]
-                force = ((here - here[:1]) * scale).to(kind)
+                here = pulls[:, part] if is_whole else pulls[index, part] - pulls[own[0], part]
+                force = here.to(kind) * scale
             if is_mild:
                 # a node beyond the reach is clamped: its shares are wrong, but shares of its mass
                 force.clamp_(-_CLAMP[kind], _CLAMP[kind]).exp_()

@@ -208,7 +208,7 @@ def _component_law(
                     ]
                 )
             # the means only change their scale: one product for all levels
-            product = coords[0] @ z.T
+            product = (coords[0] - coords[0, 0]) @ z.T
             scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
             return np.stack(
                 [
