@@ -257,7 +257,7 @@ def _diagonalise(
     if kind != "full":
         if bool((value < 0).any()):
             raise InputError(
-                "a variance is negative", got=float(value.min()), wanted="positive numbers"
+                "a variance is negative", got=float(value.min()), wanted="numbers >= 0"
             )
         return value, value[:, None] if kind == "isotropic" else value, None
     value = 0.5 * (value + value.mT)
