@@ -11,7 +11,8 @@ __all__ = ["guided_words", "law", "read_json", "share", "summarise", "table"]
 GUIDED = """\
 - **With guidance {guidance:g} while OU time is from {low:g} to {high:g}**, where the digit is
   decided and the ink already is ({calls} network calls; scale and interval were compared on
-  other random numbers, after wider intervals had missed the ink on these): the condition is read from {accuracy} of {num} images; largest error of the
+  other random numbers, after wider intervals had missed the ink on these):
+  the condition is read from {accuracy} of {num} images; largest error of the
   ink table {max_error:.1f} points, root mean square {rms:.1f} where counting gives {counting:.1f}
   (chi-square {chi2:.1f} on 20 degrees of freedom, p = {p_value:.2g}); ground {ground}. Wanted:
   95 % and at most 5 points, both: {goal}. This is how to draw good images of a digit:
