@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from critwin.errors import InputError
 
-__all__ = ["SIZE_LIMIT", "bad_byte", "plain_number", "read_toml", "some_of"]
+__all__ = ["SIZE_LIMIT", "bad_byte", "did_you_mean", "plain_number", "read_toml", "some_of"]
 
 SIZE_LIMIT = 1_000_000
 """Largest TOML file that is read, bytes."""
@@ -103,3 +104,39 @@ def some_of(names: Sequence[str], most: int = 12) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return ", ".join(names[:most]) + f", … ({len(names):,} in all)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """The question that a name close to a known one raises.
+
+    Args:
+        name: What was given.
+        known: What is known.
+
+    Returns:
+        E.g. ``"did you mean 'mean'?"``; None where nothing is close.
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def unknown_name(what: str, name: str, known: Iterable[str], *, more: str = "") -> InputError:
+    """The mistake of naming something that there is not.
+
+    Args:
+        what: What was named: ``"feature"``, ``"label of 'ink'"``.
+        name: The name that was given.
+        known: The names that there are.
+        more: What else would have been accepted, after them.
+
+    Returns:
+        The error, to be raised: what there is, and which of it is close.
+    """
+    names = [str(one) for one in known]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    return InputError(
+        f"unknown {what}",
+        got=name,
+        wanted=(f"one of {some_of(names)}" if names else "none: there is none") + more,
+        next_step=f"did you mean {close[0]!r}?" if close else None,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,14 @@ def npz(**arrays: Any) -> Callable[[Path], None]:
     return lambda place: np.savez(place / "a.npz", **arrays)
 
 
+def zipped(name: str, content: bytes) -> Callable[[Path], None]:
+    def make(place: Path) -> None:
+        with zipfile.ZipFile(place / "a.npz", "w") as archive:
+            archive.writestr(name, content)
+
+    return make
+
+
 def image_of(size: tuple[int, int], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", size).save(path)
@@ -143,14 +152,62 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
     [
         (None, "none.npz", {}, "no such file: got "),
         (text("a.bin", b"x"), "a.bin", {}, "unknown kind of data set: got a.bin"),
-        (text("a.npz", b"no"), "a.npz", {}, "cannot be read as .npz"),
+        (
+            text("a.npz", b"no"),
+            "a.npz",
+            {},
+            "a.npz cannot be read: got File is not a zip file; wanted arrays as numpy.savez writes",
+        ),
         (npz(y=LABELS), "a.npz", {}, "which array holds the points?"),
         (npz(a=POINTS, b=POINTS, y=LABELS), "a.npz", {}, "which array holds the points?"),
         (npz(x=POINTS, y=LABELS), "a.npz", {"points": "q"}, "no such array: got q"),
         (npz(x=POINTS, y=LABELS), "a.npz", {"labels": ["z"]}, "no such column: got z"),
         (npz(x=POINTS, y=LABELS), "a.npz", {"weights": "z"}, "no such column: got z"),
         (npz(x=POINTS, y=NAMES), "a.npz", {"weights": "y"}, "weights are not numbers"),
-        (npz(x=POINTS), "a.npz", {}, "no column of labels"),
+        (npz(x=POINTS), "a.npz", {}, "no labels beside the points: got x alone; wanted an array"),
+        (
+            npz(x=POINTS[:0], y=LABELS[:0]),
+            "a.npz",
+            {},
+            "a.npz holds no points: got x of shape (0, ",
+        ),
+        (
+            npz(x=POINTS, y=LABELS[:15]),
+            "a.npz",
+            {},
+            "'y' are no labels: got 15 entries; wanted 20",
+        ),
+        (
+            npz(x=POINTS, y=LABELS[:15]),
+            "a.npz",
+            {"labels": ["y"]},
+            "'y' cannot be used: got 15 entries; wanted 20, one for each row of x",
+        ),
+        (npz(x=POINTS, w=np.ones(3)), "a.npz", {"weights": "w"}, "'w' cannot be used: got 3 entr"),
+        (npz(x=POINTS, y=np.zeros(20, int)), "a.npz", {}, "'y' are no labels: got 0 in every row"),
+        (npz(x=POINTS, y=np.arange(20)), "a.npz", {}, "got 20 different labels of 20 points; wan"),
+        (
+            npz(x=POINTS, y=POINTS[:, 0]),
+            "a.npz",
+            {},
+            "in row 0; wanted text or whole numbers that",
+        ),
+        (
+            npz(x=POINTS, y=np.where(LABELS == 1, np.nan, 0.0)),
+            "a.npz",
+            {},
+            f"'y' are no labels: got nan in row {int(np.argmax(LABELS == 1))}; wanted text or who",
+        ),
+        (
+            npz(x=POINTS, y=LABELS[:15], z=np.zeros(20, int)),
+            "a.npz",
+            {},
+            "no column of labels: got 'z' (0 in every row), 'y' (15 entries); wanted text or",
+        ),
+        (npz(x=LABELS, y=NAMES), "a.npz", {}, "got x (20,), y (20,); wanted one of two or more"),
+        (npz(x=POINTS, y=LABELS, q=np.float64(3)), "a.npz", {"points": "q"}, "not a table of num"),
+        (zipped("notes.txt", b"hello"), "a.npz", {}, "a.npz holds no arrays: got notes.txt"),
+        (zipped("x.npy", b"\x93NUMPY"), "a.npz", {}, "a.npz cannot be read"),
         (npz(x=POINTS, y=LABELS), "a.npz", {"size": 8}, "a size is for images of a folder"),
         (npz(x=POINTS, y=LABELS.astype(object)), "a.npz", {}, "without pickle"),
         (folder(), "d", {}, "no labelled images in the folder"),

@@ -13,13 +13,15 @@ result says so. Everything else is taken as it is.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from critwin._texts import did_you_mean, some_of
 from critwin.errors import InputError
 from critwin.theory._dataset_images import read_folder
 from critwin.theory._dataset_tables import read_embeddings
@@ -85,38 +87,45 @@ def read_dataset(
         raise InputError("a size is for images of a folder, at least 1 pixel", got=size)
     if points is not None and is_folder:
         raise InputError("the points of a folder are its images", got=points)
-    found: tuple[NDArray[Any], dict[str, NDArray[Any]], list[str]]
     if is_folder:
-        found = read_folder(place, size=size)
+        found = _Found(*read_folder(place, size=size), "the images", {})
     elif place.suffix.lower() == ".npz":
         found = _read_npz(place, points)
     elif place.suffix.lower() in (".parquet", ".pq", ".csv", ".tsv"):
         known = [*(labels or ()), *([weights] if weights else [])]
-        found = read_embeddings(place, points=points, apart=known, is_labelled=labels is not None)
+        read = read_embeddings(place, points=points, apart=known, is_labelled=labels is not None)
+        found = _Found(*read, "the points", {})
     else:
         raise InputError(
             "unknown kind of data set",
             got=place.name,
             wanted=".npz, .parquet, .csv, .tsv, or a folder of images",
         )
-    table, columns, notes = found
+    table, columns, notes = found.table, found.columns, found.notes
+    if not len(table):
+        raise InputError(
+            f"{place.name} holds no points",
+            got=f"{found.name} of shape {table.shape}",
+            wanted="at least two points with their labels",
+        )
     mass = None
     if weights is not None:
-        mass = columns.pop(_known(place, columns, [weights])[0])
+        mass = columns.pop(_known(place, found, [weights])[0])
         if mass.dtype.kind not in "iuf":
-            raise InputError(f"{place.name}: weights are not numbers", got=weights)
+            raise InputError(
+                f"{place.name}: weights are not numbers",
+                got=weights,
+                wanted="a column that says how often each point counts",
+            )
     if labels is not None:
-        chosen = {name: columns[name] for name in _known(place, columns, labels)}
+        chosen = {name: columns[name] for name in _known(place, found, labels)}
     else:
-        chosen, left_out = _labels_of(columns, len(table))
-        notes = [*notes, *left_out]
-    if not chosen:
-        raise InputError(
-            f"{place.name}: no column of labels",
-            got=f"columns {', '.join(columns) or '(none)'}",
-            wanted="text or whole numbers that repeat",
-            next_step="name one with --label" if columns else None,
-        )
+        unfit = {name: why for name in columns if (why := _unfit(columns[name])) is not None}
+        chosen = {name: value for name, value in columns.items() if name not in unfit}
+        if not chosen:
+            raise _no_labels(place, found.name, {**unfit, **found.unfit})
+        if unfit:
+            notes = [*notes, f"not taken for labels: {', '.join(unfit)}"]
     if table.dtype == np.uint8:
         table = table.astype(np.float32) / np.float32(127.5) - np.float32(1)
         notes = ["bytes were scaled from 0 … 255 to -1 … 1", *notes]
@@ -125,9 +134,54 @@ def read_dataset(
     )
 
 
-def _read_npz(
-    path: Path, points: str | None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]], list[str]]:
+class _Found(NamedTuple):
+    """What a reader found."""
+
+    table: NDArray[Any]
+    columns: dict[str, NDArray[Any]]  # of one entry for each point
+    notes: list[str]
+    name: str  # what messages call the points
+    unfit: dict[str, str]  # what cannot be a column -> why
+
+
+def _read_npz(path: Path, points: str | None) -> _Found:
+    arrays = _arrays(path)
+    tables = [name for name, value in arrays.items() if value.ndim >= 2]
+    if points is None:
+        named = [name for name in _POINTS if name in tables] or tables
+        if len(named) != 1 and not (named and named[0] in _POINTS):
+            raise InputError(
+                f"{path.name}: which array holds the points?",
+                got=_some([f"{k} {v.shape}" for k, v in arrays.items()]),
+                wanted="one of two or more axes called x, images, points or embeddings",
+                next_step="name it with --points" if named else None,
+            )
+        points = named[0]
+    elif points not in arrays:
+        raise InputError(
+            f"{path.name}: no such array", got=points, wanted=f"one of {_some(list(arrays))}"
+        )
+    table = arrays.pop(points)
+    if table.ndim < 2 or table.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path.name}: points are not a table of numbers",
+            got=f"{points} of shape {table.shape}, {table.dtype}",
+            wanted="numbers of shape (N, D)",
+        )
+    num = len(table)
+    columns = {k: v for k, v in arrays.items() if v.ndim == 1 and len(v) == num}
+    unfit = {
+        name: f"{len(value)} entries; wanted {num}, one for each row of {points}"
+        if value.ndim == 1
+        else f"{value.ndim} axes; wanted one"
+        for name, value in arrays.items()
+        if name not in columns
+    }
+    notes = [f"not used: {', '.join(unfit)}"] if unfit else []
+    return _Found(table, columns, notes, points, unfit)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(entry.file_size for entry in archive.infolist())
@@ -138,68 +192,104 @@ def _read_npz(
                 wanted="at most 16 GiB",
             )
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path.name} cannot be read as .npz", got=_first(error)) from error
+            names = list(file.files)
+            found = {name: file[name] for name in names}
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise _unreadable(path, error) from error
     except ValueError as error:
+        if "pickle" not in str(error):
+            raise _unreadable(path, error) from error
         raise InputError(
             f"{path.name} cannot be read without pickle",
             got=_first(error),
+            wanted="numbers or text",
             next_step="save labels as numbers or as text (dtype str, not object)",
         ) from error
-    tables = [name for name, value in arrays.items() if value.ndim >= 2]
-    if points is None:
-        named = [name for name in _POINTS if name in tables] or tables
-        if len(named) != 1 and not (named and named[0] in _POINTS):
-            raise InputError(
-                f"{path.name}: which array holds the points?",
-                got=", ".join(f"{k} {v.shape}" for k, v in arrays.items()) or "no arrays",
-                wanted="one called x, images, points or embeddings",
-            )
-        points = named[0]
-    elif points not in arrays:
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    if not arrays:
         raise InputError(
-            f"{path.name}: no such array", got=points, wanted=f"one of {', '.join(arrays)}"
+            f"{path.name} holds no arrays", got=_some(names), wanted="arrays as numpy.savez writes"
         )
-    table = arrays[points]
-    columns = {
-        name: value
-        for name, value in arrays.items()
-        if name != points and value.ndim == 1 and len(value) == len(table)
-    }
-    rest = [name for name in arrays if name != points and name not in columns]
-    notes = [f"not used: {', '.join(rest)}"] if rest else []
-    return table, columns, notes
+    return arrays
 
 
-def _labels_of(
-    columns: Mapping[str, NDArray[Any]], num: int
-) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """Columns that can be labels: text or whole numbers, at least two, not nearly all distinct."""
-    chosen, left_out = {}, []
-    for name, value in columns.items():
-        is_text = value.dtype.kind in "OUSb"
-        is_whole = value.dtype.kind in "iu" or (
-            value.dtype.kind == "f" and bool(np.all(value == np.rint(value)))
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{path.name} cannot be read",
+        got=_first(error),
+        wanted="arrays as numpy.savez writes",
+        next_step="write the file again",
+    )
+
+
+def _unfit(value: NDArray[Any]) -> str | None:
+    """Why a column is not taken for labels, or None if it is.
+
+    Labels are text or whole numbers, at least two different ones, and not nearly all different.
+    """
+    kind, num = value.dtype.kind, len(value)
+    if kind == "f" and np.any(odd := ~(value == np.rint(value)) | ~np.isfinite(value)):
+        row = int(np.flatnonzero(odd)[0])
+        return f"{value[row]:.6g} in row {row}"
+    if kind not in "OUSbiuf":
+        return f"values of type {value.dtype}"
+    distinct = len(set(value.tolist()))
+    if distinct == 1:
+        return f"{value[0]} in every row"
+    if distinct > max(2, num // 2):
+        return f"{distinct} different labels of {num} points"
+    return None
+
+
+def _no_labels(path: Path, points: str, unfit: Mapping[str, str]) -> InputError:
+    """Nothing can be labels: why each candidate was refused."""
+    wanted = "text or whole numbers that repeat, of two labels or more"
+    if not unfit:
+        return InputError(
+            f"{path.name}: no labels beside the points",
+            got=f"{points} alone",
+            wanted=f"an array or column with one label for each point: {wanted}",
         )
-        distinct = len(set(value.tolist())) if is_text or is_whole else num
-        if 2 <= distinct <= max(2, num // 2):
-            chosen[name] = value
-        else:
-            left_out.append(name)
-    notes = [f"not taken for labels: {', '.join(left_out)}"] if left_out else []
-    return chosen, notes
+    if len(unfit) == 1:
+        ((name, why),) = unfit.items()
+        return InputError(
+            f"{path.name}: {name!r} are no labels",
+            got=why,
+            wanted=None if "wanted" in why else wanted,
+            next_step=f"use it all the same with --label {name}" if "differ" in why else None,
+        )
+    shown = [f"{name!r} ({why.partition(';')[0]})" for name, why in list(unfit.items())[:4]]
+    return InputError(
+        f"{path.name}: no column of labels",
+        got=", ".join(shown) + (f" and {len(unfit) - 4} more" if len(unfit) > 4 else ""),
+        wanted=wanted,
+        next_step="name one with --label",
+    )
 
 
-def _known(path: Path, columns: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _known(path: Path, found: _Found, names: Sequence[str]) -> list[str]:
     for name in names:
-        if name not in columns:
+        if name in found.unfit:
+            raise InputError(f"{path.name}: {name!r} cannot be used", got=found.unfit[name])
+        if name not in found.columns:
             raise InputError(
                 f"{path.name}: no such column",
                 got=name,
-                wanted=f"one of {', '.join(columns) or '(none)'}",
+                wanted=f"one of {_some(list(found.columns))}",
+                next_step=did_you_mean(name, found.columns),
             )
     return list(names)
+
+
+def _some(names: Sequence[str]) -> str:
+    return some_of(names) or "(none)"
 
 
 def _first(error: Exception) -> str:
