@@ -146,20 +146,47 @@ class GaussianMixture:
 
 
 def _tensor(value: Any, name: str) -> Tensor:
+    if value is None:
+        raise InputError(f"{name} are missing", wanted="an array of numbers")
     try:
         if isinstance(value, torch.Tensor):
-            result = value.detach().to(device="cpu", dtype=torch.float64, copy=True)
+            raw = value.detach().to(device="cpu", copy=True)
         elif isinstance(value, list | tuple) and any(
             isinstance(item, torch.Tensor) for item in value
         ):
-            result = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in value])
+            raw = torch.stack([torch.as_tensor(v) for v in value])
         else:
-            result = torch.from_numpy(np.array(value, dtype=np.float64))
+            array = np.array(value)
+            if array.dtype.kind in "US" or any(
+                v is None for v in array.flat if array.dtype == "O"
+            ):
+                raise TypeError("text, or None")
+            raw = torch.from_numpy(array.astype(np.float64) if array.dtype.kind != "c" else array)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} are not an array of numbers", got=value) from error
-    if not bool(torch.isfinite(result).all()):
-        raise InputError(f"{name} must be finite", got=result.tolist())
+        raise InputError(
+            f"{name} are not an array of numbers", got=value, wanted="numbers of one shape"
+        ) from error
+    if raw.is_complex():
+        raise InputError(
+            f"{name} are complex",
+            got=_at(raw, raw.imag != 0) if bool((raw.imag != 0).any()) else str(raw.dtype),
+            wanted="real numbers",
+            next_step="give real and imaginary parts as coordinates of their own",
+        )
+    result = raw.to(torch.float64)
+    if not bool((is_finite := torch.isfinite(result)).all()):
+        raise InputError(
+            f"{name} must be finite", got=_at(result, ~is_finite), wanted="finite numbers"
+        )
     return result
+
+
+def _at(value: Tensor, is_bad: Tensor) -> str:
+    """The first bad entry and where it is."""
+    place = is_bad.nonzero()[0].tolist()
+    entry = value[tuple(place)].item()
+    text = f"{entry:.6g}" if isinstance(entry, float) else str(entry)
+    return text + (f" at {place}" if place else "")
 
 
 def check_weights(weights: Any, num_components: int) -> Tensor:
@@ -168,26 +195,40 @@ def check_weights(weights: Any, num_components: int) -> Tensor:
     value = _tensor(weights, "weights")
     if tuple(value.shape) != (num_components,):
         raise InputError(
-            "weights have the wrong shape", got=tuple(value.shape), wanted=f"({num_components},)"
+            "weights have the wrong shape",
+            got=tuple(value.shape),
+            wanted=f"({num_components},), one for each component",
         )
     if bool((value <= 0).any()):
-        raise InputError("weights must be positive", got=value.tolist())
+        raise InputError(
+            "weights must be positive",
+            got=_at(value, value <= 0),
+            wanted="numbers > 0 that sum to 1",
+            next_step="leave out components of weight 0",
+        )
     total = float(value.sum())
     if abs(total - 1) > _SUM_TOLERANCE:
         raise InputError(
-            "weights must sum to 1", got=f"a sum of {total:.6g}", next_step="divide by it"
+            "weights must sum to 1",
+            got=f"a sum of {total:.6g}",
+            wanted="a sum of 1",
+            next_step="divide them by it",
         )
     return value / value.sum()
 
 
 def check_names(names: Sequence[str] | None, num_components: int) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise InputError("names must be a list of names", got=names)
+    wanted = f"{num_components} distinct names"
+    if isinstance(names, str) or not (names is None or hasattr(names, "__iter__")):
+        raise InputError("names must be a list of names", got=names, wanted=wanted)
     result = tuple(str(k) for k in (range(num_components) if names is None else names))
-    if len(result) != num_components or len(set(result)) < len(result) or "" in result:
-        raise InputError(
-            "names do not fit", got=list(result), wanted=f"{num_components} distinct names"
-        )
+    if len(result) != num_components:
+        raise InputError("names do not fit", got=list(result), wanted=wanted)
+    if "" in result:
+        raise InputError("names do not fit", got="an empty name", wanted=wanted)
+    if len(set(result)) < num_components:
+        twice = next(name for name in result if result.count(name) > 1)
+        raise InputError("names do not fit", got=f"{twice!r} twice", wanted=wanted)
     return result
 
 
@@ -239,7 +280,7 @@ def _simplest(value: Tensor, is_shared: bool) -> tuple[Tensor, CovarianceKind, b
     kind: CovarianceKind = ("isotropic", "diagonal", "full")[value.ndim - 1]
     if kind == "full":
         if not torch.allclose(value, value.mT, rtol=1e-10, atol=1e-12 * float(value.abs().max())):
-            raise InputError("a covariance is not symmetric", got=value.tolist())
+            raise _asymmetric(value)
         variances = torch.diagonal(value, dim1=-2, dim2=-1)
         if bool((variances > 0).all()) and bool((torch.diag_embed(variances) == value).all()):
             value, kind = variances, "diagonal"
@@ -256,17 +297,38 @@ def _diagonalise(
     """The symmetrised values, their eigenvalues and, for full ones, their eigenvectors."""
     if kind != "full":
         if bool((value < 0).any()):
+            k = int((value.reshape(len(value), -1).amin(dim=1) < 0).nonzero()[0])
             raise InputError(
-                "a variance is negative", got=float(value.min()), wanted="numbers >= 0"
+                "a variance is negative",
+                got=f"{float(value[k].min()):.6g}" + _of(value, k),
+                wanted="numbers >= 0",
             )
         return value, value[:, None] if kind == "isotropic" else value, None
     value = 0.5 * (value + value.mT)
     eigenvalues, axes = torch.linalg.eigh(value)
     floor = dim * torch.finfo(torch.float64).eps * eigenvalues.amax(dim=-1)
-    if bool((eigenvalues.amin(dim=-1) <= floor).any()):
+    if bool((is_bad := ~(eigenvalues.amin(dim=-1) > floor)).any()):
+        k = int(is_bad.nonzero()[0])
         raise InputError(
             "a covariance is not positive definite",
-            got=f"an eigenvalue of {float(eigenvalues.min()):.6g}",
-            wanted="a symmetric positive definite matrix",
+            got=f"an eigenvalue of {float(eigenvalues[k].min()):.6g}" + _of(value, k),
+            wanted="a symmetric positive definite matrix, whose eigenvalues are all > 0",
         )
     return value, eigenvalues, axes
+
+
+def _asymmetric(value: Tensor) -> InputError:
+    """Where a matrix differs most from its transpose; ``value`` is ``(K or 1, D, D)``."""
+    gaps = (value - value.mT).abs()
+    k, i, j = (int(n) for n in np.unravel_index(int(gaps.argmax()), gaps.shape))
+    return InputError(
+        "a covariance is not symmetric",
+        got=f"{float(value[k, i, j]):.6g} at {[i, j]} and {float(value[k, j, i]):.6g} at {[j, i]}"
+        + _of(value, k),
+        wanted="the same number at both",
+        next_step="average the matrix with its transpose if that is rounding",
+    )
+
+
+def _of(value: Tensor, k: int) -> str:
+    return f" in component {k}" if len(value) > 1 else ""
