@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.records import ABSTAIN, FeatureColumns, Records, select
 from critwin.reshaping import merge
@@ -239,11 +240,7 @@ def binned(
 
 def _feature(records: Records, name: str) -> FeatureColumns:
     if name not in records.features:
-        raise InputError(
-            "unknown feature",
-            got=name,
-            wanted="one of " + ", ".join(records.features) + ", or a product a*b",
-        )
+        raise unknown_name("feature", name, records.features, more=", or a product a*b")
     return records.features[name]
 
 

@@ -137,13 +137,13 @@ def test_mistakes_are_one_line(
     table.write_text("label,share\na,0.5\nb,0.2\n")
     own = ["audit", "fairness", first, "--no-report"]
     wrong = [
-        ([*own, "--attribute", "hair"], "no such feature"),
+        ([*own, "--attribute", "hair"], "unknown feature: got hair; wanted one of component"),
         ([*own, "--attribute", "component", "--condition", "z"], "no such condition"),
         ([*own, "--attribute", "component", "--reference", str(table)], "do not sum to 1"),
         ([*own, "--attribute", "component", "--reference", "data"], "unknown"),
         ([*own, "--attribute", "component", "--fidelity", "component"], "FEATURE=LABEL"),
         ([*own, "--attribute", "component", "--fidelity", "component=z"], "unknown label"),
-        ([*own, "--attribute", "component", "--fidelity", "hair=z"], "no such feature"),
+        ([*own, "--attribute", "component", "--fidelity", "hair=z"], "unknown feature"),
         ([*own, "--attribute", "component", "--confidence", "2"], "--confidence"),
         ([*own, "--attribute", "component", "--largest-loss", "2"], "--largest-loss"),
         ([*own, "--attribute", "component", "--images", "9"], "--images"),

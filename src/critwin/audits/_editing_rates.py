@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from critwin._intervals import proportion_interval
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.levels import ou_time
 
@@ -130,18 +131,10 @@ def events_of(records: Records, keeps: Sequence[Wish], changes: Sequence[Wish]) 
     kept, changed, silent = counts.copy(), counts.copy(), ~counts
     for wish, is_keep in [*((w, True) for w in keeps), *((w, False) for w in changes)]:
         if wish.feature not in records.features:
-            raise InputError(
-                "unknown feature",
-                got=wish.feature,
-                wanted="one of " + ", ".join(records.features),
-            )
+            raise unknown_name("feature", wish.feature, records.features)
         columns = records.features[wish.feature]
-        if unknown := [name for name in wish.labels if name not in columns.labels]:
-            raise InputError(
-                f"unknown label of {wish.feature!r}",
-                got=unknown[0],
-                wanted="one of " + ", ".join(columns.labels),
-            )
+        if absent := [name for name in wish.labels if name not in columns.labels]:
+            raise unknown_name(f"label of {wish.feature!r}", absent[0], columns.labels)
         wanted = np.array([columns.labels.index(name) for name in wish.labels], dtype=int)
         counts &= columns.before >= 0
         is_silent = columns.after < 0

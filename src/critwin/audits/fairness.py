@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import unknown_name
 from critwin.audits.drift import Drift, drift_of
 from critwin.audits.groups import Groups, group_windows
 from critwin.audits.interventions import Interventions, intervention_effects
@@ -190,9 +191,7 @@ def fairness_audit(
     _check_sources(records)
     own, condition = rows_of_condition(records, condition)
     if attribute not in own.features:
-        raise InputError(
-            "no such feature", got=attribute, wanted="one of " + ", ".join(own.features)
-        )
+        raise unknown_name("feature", attribute, own.features)
     labels = own.features[attribute].labels
     if len(labels) < 2:
         raise InputError(
@@ -314,15 +313,9 @@ def _check_fidelity(records: Records, fidelity: tuple[str, str] | None) -> None:
         return
     name, label = fidelity
     if name not in records.features:
-        raise InputError(
-            "no such feature", got=name, wanted="one of " + ", ".join(records.features)
-        )
+        raise unknown_name("feature", name, records.features)
     if label not in records.features[name].labels:
-        raise InputError(
-            f"unknown label of {name!r}",
-            got=label,
-            wanted="one of " + ", ".join(records.features[name].labels),
-        )
+        raise unknown_name(f"label of {name!r}", label, records.features[name].labels)
 
 
 def _law(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin._intervals import paired_interval
+from critwin._texts import unknown_name
 from critwin.audits.law import FEWEST
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
@@ -147,10 +148,8 @@ def intervention_effects(
         )
     labels = _columns(records, attribute).labels
     if fidelity is not None and fidelity[1] not in _columns(records, fidelity[0]).labels:
-        raise InputError(
-            f"unknown label of {fidelity[0]!r}",
-            got=fidelity[1],
-            wanted="one of " + ", ".join(_columns(records, fidelity[0]).labels),
+        raise unknown_name(
+            f"label of {fidelity[0]!r}", fidelity[1], _columns(records, fidelity[0]).labels
         )
     if len(labels) != len(reference.shares):
         raise InputError("the reference is of other labels", got=len(reference.shares))
@@ -222,9 +221,7 @@ class Paired:
 
 def _columns(records: Records, feature: str) -> Any:
     if feature not in records.features:
-        raise InputError(
-            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
-        )
+        raise unknown_name("feature", feature, records.features)
     return records.features[feature]
 
 

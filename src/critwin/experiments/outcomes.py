@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin._intervals import paired_interval
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,9 +95,7 @@ def effects(records: Records, feature: str, *, confidence: float = 0.95) -> list
             wanted="records of the experiment intervene",
         )
     if feature not in records.features:
-        raise InputError(
-            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
-        )
+        raise unknown_name("feature", feature, records.features)
     columns = records.features[feature]
     usable = np.asarray(records.valid, dtype=bool) & (columns.after >= 0) & (columns.before >= 0)
     spent = _arm_evaluations(records)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -166,12 +167,8 @@ def parse_targets(
     for item in [targets] if isinstance(targets, str) else targets:
         target = item if isinstance(item, Target) else _parsed(item, features)
         parts = [target.feature] if target.feature in features else target.feature.split("*")
-        if unknown := [part for part in parts if part not in features]:
-            raise InputError(
-                "a target names an unknown feature",
-                got=unknown[0],
-                wanted="one of " + ", ".join(features),
-            )
+        if absent := [part for part in parts if part not in features]:
+            raise unknown_name("feature", absent[0], features, more=", or a product a*b")
         if target not in found:
             found.append(target)
     if not found:

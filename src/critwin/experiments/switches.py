@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin._intervals import proportion_interval
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.levels import ou_time
 
@@ -121,17 +122,11 @@ def following(
         InputError: If the feature or a label is unknown, or no row is left.
     """
     if feature not in records.features:
-        raise InputError(
-            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
-        )
+        raise unknown_name("feature", feature, records.features)
     columns = records.features[feature]
     names = (labels,) if isinstance(labels, str) else tuple(labels)
-    if unknown := [name for name in names if name not in columns.labels]:
-        raise InputError(
-            f"unknown label of {feature!r}",
-            got=unknown[0],
-            wanted="one of " + ", ".join(columns.labels),
-        )
+    if absent := [name for name in names if name not in columns.labels]:
+        raise unknown_name(f"label of {feature!r}", absent[0], columns.labels)
     wanted = [columns.labels.index(name) for name in names]
     valid = np.asarray(records.valid, dtype=bool)
     levels = np.unique(np.asarray(records.logsnr))[::-1]
@@ -191,9 +186,7 @@ def followed(records: Records, feature: str, *, confidence: float = 0.95) -> lis
         InputError: If the feature is unknown.
     """
     if feature not in records.features:
-        raise InputError(
-            "unknown feature", got=feature, wanted="one of " + ", ".join(records.features)
-        )
+        raise unknown_name("feature", feature, records.features)
     columns = records.features[feature]
     seen = np.union1d(columns.before, columns.after[np.asarray(records.valid, dtype=bool)])
     curves = [

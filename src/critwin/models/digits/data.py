@@ -19,6 +19,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 
 __all__ = [
@@ -205,8 +206,8 @@ class DigitsData:
 def _factors(name: str) -> list[str]:
     """Split a product of features, refusing unknown names."""
     parts = [part.strip() for part in name.split("*")]
-    if unknown := [part for part in parts if part not in FEATURES]:
-        raise ValueError(f"unknown features {unknown}; known features: {list(FEATURES)}")
+    if absent := [part for part in parts if part not in FEATURES]:
+        raise unknown_name("feature", absent[0], FEATURES, more=", or a product a*b")
     return parts
 
 
