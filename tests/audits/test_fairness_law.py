@@ -104,7 +104,9 @@ def test_answers_of_all_kinds() -> None:
     assert found.groups[2].p_holm is not None
     assert found.groups[2].p_holm < 1e-6
     assert found.groups[2].share.low == 0.0
-    excluded = attribute_law([9, 9, 2], LABELS, reference_of({"a": 0.5, "b": 0.5}, LABELS))
+    excluded = attribute_law(
+        [9, 9, 2], LABELS, reference_of({"a": 0.5, "b": 0.5, "c": 0.0}, LABELS)
+    )
     assert excluded.p_value == 0.0
 
 
@@ -149,25 +151,62 @@ def test_labellers_that_cannot_be_undone_say_so() -> None:
 def test_references(tmp_path: Path) -> None:
     assert UNIFORM.shares == pytest.approx((1 / 3,) * 3)
     file = tmp_path / "table.csv"
-    file.write_text("label,share\na,0.5\nc,0.5\n")
-    assert reference_of(file, LABELS).shares == (0.5, 0.0, 0.5)
-    assert reference_of("data", LABELS, data={"b": 1.0}).name == "data"
-    bad = {
-        "label,share\na,0.5\n": "do not sum to 1",
-        "label,share\na,0.5\nz,0.5\n": "unknown labels",
-        "label,share\na,-1\nb,2\n": "must be >= 0",
-        "label,share\na,x\nb,1\n": "no number",
-        "label,share\na,.5\na,.5\n": "twice",
-        "group,part\na,1\n": "no table",
-        "": "no table",
-    }
-    for text, words in bad.items():
+    for text in ("label,share\na,0.5\nb,0\nc,0.5\n", "share;label\n.5;a\n0;b\n.5; c \n\n"):
         file.write_text(text)
+        assert reference_of(file, LABELS).shares == (0.5, 0.0, 0.5)
+    told = reference_of("data", LABELS, data={"a": 0.0, "b": 1.0, "c": 0.0})
+    assert (told.name, told.shares) == ("data", (0.0, 1.0, 0.0))
+
+
+BAD_TABLES = {
+    "label,share\na,0.5\nb,0\nc,.1\n": "shares of table.csv do not sum to 1: got 0.6; wanted 1;",
+    "label,share\na,0.5\nb,0.5\n": "table.csv leaves out labels that the run has: got no share of "
+    "c; wanted a share of every label: a, b, c; write 0 for",
+    "label,share\na,0.5\nb,0\nc,.5\nz,0\n": "table.csv, line 5: the run has no such label: got z; "
+    "wanted one of a, b, c; take it out",
+    "label,share\na,-1\nb,2\nc,0\n": "line 2: the share of 'a' cannot be used: got '-1'; wanted a "
+    "number from 0 to 1",
+    "label,share\na,50\nb,50\nc,0\n": "line 2: the share of 'a' .* divide percentages by 100",
+    "label,share\na,1\nb,x\nc,0\n": "line 3: the share of 'b' cannot be used: got 'x'",
+    "label,share\na,1\nb,\nc,0\n": "line 3: the share of 'b' cannot be used: got ''",
+    "label,share\na,1\nb,nan\nc,0\n": "line 3: the share of 'b' cannot be used: got 'nan'",
+    "label,share\na,.5\na,.5\n": "line 3: a label comes twice: got a; wanted one row of it",
+    "label,share\n,.5\na,.5\n": "line 2: the label is missing",
+    "label,share\na,0,5\n": "line 2: wrong number of cells: got 3; wanted 2",
+    "group,part\na,1\n": "a column is missing: label, share: got columns group, part; wanted a "
+    "CSV file with columns label and share",
+    "labels,share\na,1\n": "is 'labels' meant to be 'label'",
+    "label,share\n": "the table has no rows",
+    "": "the file is empty",
+}
+
+
+@pytest.mark.parametrize("text", BAD_TABLES)
+def test_a_table_that_cannot_be_used_says_where(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=BAD_TABLES[text]) as caught:
+        reference_of(file, LABELS)
+    assert "\n" not in str(caught.value)
+
+
+def test_references_that_there_are_not(tmp_path: Path) -> None:
+    (tmp_path / "bytes.csv").write_bytes(b"label,share\n\xff,1\n")
+    (tmp_path / "folder.csv").mkdir()
+    for given, words in (
+        ("data", "unknown: got data; wanted uniform, or a CSV file"),
+        ("even", "unknown reference: got even; wanted uniform, data, or a CSV file"),
+        ("x.csv", "cannot read the reference: got x.csv .no such file."),
+        (tmp_path / "folder.csv", "folder.csv .not a file."),
+        (tmp_path / "bytes.csv", "not UTF-8"),
+        ({"a": 1.0}, "the reference leaves out labels that the run has: got no share of b, c"),
+        ({"a": 1.0, "b": None, "c": 0}, "the share of 'b' cannot be used"),
+        ({"a": 1.0, "b": 0, "c": 0, "bb": 0}, "no such label: got bb; .* did you mean 'b'"),
+    ):
         with pytest.raises(InputError, match=words):
-            reference_of(file, LABELS)
-    for given, words in (("data", "unknown"), ("even", "unknown reference"), ("x.csv", "read")):
-        with pytest.raises(InputError, match=words):
-            reference_of(given, LABELS)
+            reference_of(given, LABELS)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the data leaves out labels that the run has"):
+        reference_of("data", LABELS, data={"b": 1.0})
 
 
 def test_reference_of_the_data_is_that_of_the_condition() -> None:
@@ -178,6 +217,7 @@ def test_reference_of_the_data_is_that_of_the_condition() -> None:
     )
     labels = {"ink": ("r", "g"), "digit": ("1", "2")}
     assert data_reference(data, "ink", "1", labels) == {"g": 0.5, "r": 0.5}
+    assert data_reference(data, "ink", "2", labels) == {"g": 1.0, "r": 0.0}  # a 0 that is known
     assert data_reference(data, "ink", None, labels) == pytest.approx({"g": 7 / 9, "r": 2 / 9})
     assert data_reference(data, "ink", "3", labels) is None
     assert data_reference(None, "ink", "1", labels) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._columns import read_columns
+from critwin._texts import some_of, unknown_name
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Reference", "data_reference", "reference_of"]
 
 _TOLERANCE = 1e-3
-_MAX_BYTES = 2**20
 _COLUMNS = ("label", "share")
+_WANTED = "a CSV file with columns label and share"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ def reference_of(
 
     Args:
         given: ``"uniform"``, ``"data"``, label -> share, or a CSV file with columns ``label`` and
-            ``share``. Labels that a table leaves out have no share.
+            ``share``. Every label has a share; one that should not be shown has 0.
         labels: Labels of the attribute.
         data: Shares in the data, for ``"data"``.
 
@@ -54,7 +55,8 @@ def reference_of(
         The reference.
 
     Raises:
-        InputError: If it names unknown labels, does not sum to 1, or is not known.
+        InputError: If it names unknown labels or leaves labels out, a share is no number from 0
+            to 1, they do not sum to 1, or the reference is not known.
     """
     if isinstance(given, Reference):
         return given
@@ -67,15 +69,16 @@ def reference_of(
             raise InputError(
                 "the shares in the model's training data are unknown",
                 got="data",
-                wanted="uniform, or a table of shares",
+                wanted="uniform, or " + _WANTED,
             )
         return Reference(name="data", shares=_checked(data, labels, "the data"))
     path = Path(given)
     if path.suffix.lower() != ".csv":
         raise InputError(
-            "unknown reference", got=str(given), wanted="uniform, data, or a CSV file of shares"
+            "unknown reference", got=str(given), wanted="uniform, data, or " + _WANTED
         )
-    return Reference(name="table", shares=_checked(_table(path), labels, path.name))
+    shares, rows = _table(path)
+    return Reference(name="table", shares=_checked(shares, labels, path.name, rows))
 
 
 def data_reference(
@@ -107,20 +110,47 @@ def data_reference(
     if not weight.sum() > 0:
         return None
     own = data.labels[attribute][rows]
-    return {str(x): float(weight[own == x].sum() / weight.sum()) for x in np.unique(own)}
+    names = {*labels.get(attribute, ()), *np.unique(own).tolist()}
+    return {str(x): float(weight[own == x].sum() / weight.sum()) for x in sorted(names)}
 
 
-def _checked(given: Mapping[str, Any], labels: Sequence[str], what: str) -> tuple[float, ...]:
-    if unknown := [str(name) for name in given if name not in labels]:
+def _checked(
+    given: Mapping[str, Any],
+    labels: Sequence[str],
+    what: str,
+    rows: Mapping[str, str] | None = None,
+) -> tuple[float, ...]:
+    """Shares in the order of the labels; ``rows`` says where in a file each of them stands."""
+
+    def place(label: str) -> str:
+        return what if rows is None else f"{what}, {rows[label]}"
+
+    if absent := [str(name) for name in given if name not in labels]:
+        error = unknown_name("label", absent[0], labels)
         raise InputError(
-            f"{what} has unknown labels", got=unknown[0], wanted="some of " + ", ".join(labels)
+            f"{place(absent[0])}: the run has no such label",
+            got=absent[0],
+            wanted=error.wanted,
+            next_step=error.next_step or "take it out",
         )
-    try:
-        shares = [float(given.get(label, 0.0)) for label in labels]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} has a share that is no number", got=str(error)) from error
-    if not all(math.isfinite(x) and x >= 0 for x in shares):
-        raise InputError(f"shares of {what} must be >= 0", got=shares)
+    if missing := [label for label in labels if label not in given]:
+        raise InputError(
+            f"{what} leaves out labels that the run has",
+            got=f"no share of {some_of(missing)}",
+            wanted="a share of every label: " + some_of(labels),
+            next_step="write 0 for a label that should not be shown at all",
+        )
+    for label in labels:
+        number = _number(given[label])
+        if number is None or not 0.0 <= number <= 1.0:
+            is_percent = number is not None and 1.0 < number <= 100.0
+            raise InputError(
+                f"{place(label)}: the share of {label!r} cannot be used",
+                got=repr(given[label]) if isinstance(given[label], str) else given[label],
+                wanted="a number from 0 to 1",
+                next_step="divide percentages by 100" if is_percent else "mend that share",
+            )
+    shares = [float(given[label]) for label in labels]
     if abs(sum(shares) - 1.0) > _TOLERANCE:
         raise InputError(
             f"shares of {what} do not sum to 1",
@@ -131,22 +161,35 @@ def _checked(given: Mapping[str, Any], labels: Sequence[str], what: str) -> tupl
     return tuple(x / sum(shares) for x in shares)
 
 
-def _table(path: Path) -> dict[str, str]:
+def _number(value: Any) -> float | None:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream.read(_MAX_BYTES).splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("cannot read the reference", got=f"{path}: {error}") from error
-    columns = list(rows[0]) if rows else []
-    if not set(_COLUMNS) <= set(columns):
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _table(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Label -> share as written, and label -> the line it stands in."""
+    if not path.is_file():
         raise InputError(
-            "the reference is no table of shares",
-            got=f"{path}: columns {', '.join(map(str, columns)) or 'none'}",
-            wanted="a CSV file with columns label and share",
+            "cannot read the reference",
+            got=f"{path} ({'not a file' if path.exists() else 'no such file'})",
+            wanted=_WANTED,
         )
-    found: dict[str, str] = {}
-    for row in rows:
-        if row["label"] in found:
-            raise InputError("the reference names a label twice", got=row["label"])
-        found[row["label"]] = row["share"]
-    return found
+    columns = read_columns(path)
+    if missing := [name for name in _COLUMNS if name not in columns]:
+        raise columns.missing(missing, wanted=_WANTED)
+    shares: dict[str, Any] = {}
+    rows: dict[str, str] = {}
+    for row, (label, share) in enumerate(
+        zip(columns.text("label"), columns.values["share"], strict=True)
+    ):
+        if not label:
+            raise columns.bad(row, "the label is missing", got="an empty cell", wanted="a label")
+        if label in shares:
+            raise columns.bad(
+                row, "a label comes twice", got=label, wanted=f"one row of it ({rows[label]})"
+            )
+        shares[label], rows[label] = share, columns.rows(row)
+    return shares, rows
