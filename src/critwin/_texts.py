@@ -54,7 +54,7 @@ def read_toml(path: str | Path, *, kind: str, wanted: str, next_step: str) -> di
             wanted=f"{wanted} in UTF-8",
             next_step="save it as UTF-8",
         ) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         is_deep = isinstance(error, RecursionError)
         raise InputError(
             f"{file.name} is not valid TOML",

@@ -67,6 +67,17 @@ def component(**entries: Any) -> dict[str, Any]:
         (component(mean="x"), "component[1].mean"),
         (component(mean=[1.0]), "component[1].mean"),
         (component(mean=[True, 1.0]), "component[1].mean"),
+        (component(mean=[float("nan"), 1.0]), "component[1].mean"),
+        (component(mean=[10**400, 1.0]), "component[1].mean"),
+        (component(mean=[]), "component[1].mean"),
+        (component(weight=10**400), "component[1].weight"),
+        (component(weight=float("nan")), "component[1].weight"),
+        (component(covariance=10**400), "component[1].covariance"),
+        (component(covariance=float("inf")), "component[1].covariance"),
+        (component(covariance="1"), "component[1].covariance"),
+        (component(covariance={"x": 1}), "component[1].covariance"),
+        (component(name=""), "component[1].name"),
+        ({"component": {"mean": 1.0}}, "component"),
         (component(mu=[1.0]), "component[1].mu"),
         (component(weight=0.0), "component[1].weight"),
         (component(weight="much"), "component[1].weight"),
@@ -87,6 +98,67 @@ def test_errors_name_the_entry(raw: dict[str, Any], key: str) -> None:
         mixture_from_dict(raw)
     assert caught.value.key == key
     assert str(caught.value).startswith(key + ":")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'title = "x"\n' + TEXT.replace("covariance = 2.0", "covarience = 2.0"),
+            "m.toml: title: unknown key: wanted [[component]] tables of name, weight, mean, "
+            "covariance; `critwin theory --help` shows a file",
+        ),
+        (
+            TEXT.replace("covariance = 2.0", "covarience = 2.0"),
+            "m.toml: component[0].covarience: unknown key: wanted some of name, weight, mean, "
+            "covariance; did you mean 'covariance'?",
+        ),
+        (
+            TEXT.replace("weight = 0.75", 'weight = 0.75\ncolour = "red"\nmeen = 1'),
+            "m.toml: component[1].meen: unknown keys colour, meen: wanted some of name, weight, "
+            "mean, covariance; did you mean 'mean'?",
+        ),
+        (
+            TEXT.replace("[[component]]", "[[components]]"),
+            "m.toml: components: unknown key: wanted [[component]] tables of name, weight, mean, "
+            "covariance; did you mean 'component'?",
+        ),
+        (
+            "weights = [0.5, 0.5]\nmeans = [0, 1]\ncovariances = 1",
+            "m.toml: weights: unknown keys weights, means, covariances: wanted [[component]] "
+            "tables of name, weight, mean, covariance; `critwin theory --help` shows a file",
+        ),
+        (
+            "[component]\nmean = 0",
+            "m.toml: component: a single table: got [component]; wanted [[component]] in two "
+            "brackets, once for each component; `critwin theory --help` shows a file",
+        ),
+        (
+            TEXT.replace("dog", "cat"),
+            "m.toml: component[1].name: used twice: got 'cat', as component[0]; wanted distinct "
+            "names",
+        ),
+        (
+            TEXT.replace("[0.5, 1.0]", "[0.25, 1.0]"),
+            "m.toml: component[1].covariance: a covariance is not symmetric: got 0.5 at [0, 1] "
+            "and 0.25 at [1, 0]; wanted the same number at both; average the matrix with its "
+            "transpose if that is rounding",
+        ),
+        (
+            TEXT.replace("0.75", "0.5"),
+            "m.toml: component.weight: weights must sum to 1: got a sum of 0.75; wanted a sum of "
+            "1; divide them by it",
+        ),
+        ("mean = 1" + "0" * 5000, "m.toml is not valid TOML: got "),
+    ],
+)
+def test_errors_of_a_file_name_it_and_the_slip(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "m.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        mixture_from_toml(file)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:

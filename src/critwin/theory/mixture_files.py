@@ -1,23 +1,32 @@
 """Mixtures from TOML: ``[[component]]`` tables of ``name, weight, mean, covariance``.
 
-A covariance is a number (isotropic), a list (diagonal) or a matrix; components may differ.
+A covariance is a number (isotropic), a list (diagonal) or a matrix; components may differ::
+
+    [[component]]
+    name = "cat"
+    weight = 0.25
+    mean = [0.0, 1.0]
+    covariance = [[1.0, 0.5], [0.5, 1.0]]
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from critwin._texts import read_toml
+from critwin._texts import did_you_mean, read_toml, some_of
 from critwin.errors import ConfigError, InputError
 from critwin.theory.mixtures import CovarianceKind, GaussianMixture
 
 __all__ = ["mixture_from_dict", "mixture_from_toml"]
 
 _KEYS = ("name", "weight", "mean", "covariance")
+_TABLES = f"[[component]] tables of {', '.join(_KEYS)}"
+_HELP = "`critwin theory --help` shows a file"
 
 
 def mixture_from_toml(path: str | Path) -> GaussianMixture:
@@ -31,7 +40,7 @@ def mixture_from_toml(path: str | Path) -> GaussianMixture:
 
     Raises:
         InputError: If the file cannot be read or is not TOML.
-        ConfigError: If an entry is not valid; the message names it.
+        ConfigError: If an entry is not valid; the message names the file and the entry.
     """
     raw = read_toml(
         path,
@@ -39,7 +48,17 @@ def mixture_from_toml(path: str | Path) -> GaussianMixture:
         wanted="a TOML file of [[component]] tables",
         next_step="mind that a path starts from the current folder",
     )
-    return mixture_from_dict(raw)
+    try:
+        return mixture_from_dict(raw)
+    except ConfigError as error:
+        named = InputError(
+            f"{Path(path).name}: {error.what}",
+            got=error.got,
+            wanted=error.wanted,
+            next_step=error.next_step,
+        )
+        error.what, error.args = named.what, named.args
+        raise
 
 
 def mixture_from_dict(raw: Mapping[str, Any]) -> GaussianMixture:
@@ -56,17 +75,27 @@ def mixture_from_dict(raw: Mapping[str, Any]) -> GaussianMixture:
     Raises:
         ConfigError: If an entry is missing, unknown or not valid; ``key`` names it.
     """
-    if unknown := sorted(set(raw) - {"component"}):
-        raise ConfigError(unknown[0], "unknown key", wanted="[[component]] tables only")
+    if unknown := [key for key in raw if key != "component"]:
+        raise _unknown_key(unknown, ("component",), wanted=_TABLES)
     tables = raw.get("component")
+    if isinstance(tables, Mapping):
+        raise ConfigError(
+            "component",
+            "a single table",
+            got="[component]",
+            wanted="[[component]] in two brackets, once for each component",
+            next_step=_HELP,
+        )
     if not isinstance(tables, list) or not tables:
-        raise ConfigError("component", "no components", wanted="one or more [[component]] tables")
+        raise ConfigError("component", "no components", wanted=_TABLES, next_step=_HELP)
     for k, table in enumerate(tables):
         if not isinstance(table, Mapping):
-            raise ConfigError(f"component[{k}]", "not a table", got=table)
-        if unknown := sorted(set(table) - set(_KEYS)):
             raise ConfigError(
-                f"component[{k}].{unknown[0]}", "unknown key", wanted=", ".join(_KEYS)
+                f"component[{k}]", "not a table", got=table, wanted=_TABLES, next_step=_HELP
+            )
+        if unknown := [key for key in table if key not in _KEYS]:
+            raise _unknown_key(
+                unknown, _KEYS, wanted=f"some of {', '.join(_KEYS)}", place=f"component[{k}]."
             )
     means = [_vector(table, k) for k, table in enumerate(tables)]
     for k, mean in enumerate(means):
@@ -98,14 +127,33 @@ def mixture_from_dict(raw: Mapping[str, Any]) -> GaussianMixture:
         ) from error
 
 
+def _unknown_key(
+    unknown: Sequence[str], known: Sequence[str], *, wanted: str, place: str = ""
+) -> ConfigError:
+    """The key that is most likely a slip, and the one it was meant to be."""
+    meant = next((key for key in unknown if did_you_mean(key, known)), unknown[0])
+    return ConfigError(
+        place + meant,
+        "unknown key" if len(unknown) == 1 else f"unknown keys {some_of(unknown)}",
+        wanted=wanted,
+        next_step=did_you_mean(meant, known) or _HELP,
+    )
+
+
 def _vector(table: Mapping[str, Any], k: int) -> list[float]:
     key = f"component[{k}].mean"
     if "mean" not in table:
-        raise ConfigError(key, "missing", wanted="a number or a list of numbers")
+        raise ConfigError(key, "missing", wanted="a number or a list of numbers", next_step=_HELP)
     value = table["mean"]
     numbers = [value] if _is_number(value) else value
-    if not isinstance(numbers, list) or not numbers or not all(_is_number(n) for n in numbers):
-        raise ConfigError(key, "not a mean", got=value, wanted="a number or a list of numbers")
+    wanted = "a finite number or a list of them, one for each dimension"
+    if not isinstance(numbers, list) or not numbers:
+        raise ConfigError(key, "not a mean", got=value, wanted=wanted)
+    for n in numbers:
+        if not _is_number(n):
+            raise ConfigError(
+                key, "not a mean", got=n if numbers is value else value, wanted=wanted
+            )
     return [float(n) for n in numbers]
 
 
@@ -117,17 +165,24 @@ def _covariances(
     for k, table in enumerate(tables):
         key = f"component[{k}].covariance"
         value = table.get("covariance", 1.0)
+        if odd := [n for n in _flat(value) if not _is_number(n)]:
+            raise ConfigError(
+                key, "not a covariance", got=odd[0], wanted="a finite number, a list or a matrix"
+            )
         try:
             array = np.array(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ConfigError(
-                key, "not a covariance", got=value, wanted="a number, a list or a matrix"
+                key,
+                "not a covariance",
+                got=value,
+                wanted="a number, a list or a matrix with rows of one length",
             ) from error
-        if isinstance(value, bool) or array.shape not in ((), (dim,), (dim, dim)):
+        if array.shape not in ((), (dim,), (dim, dim)):
             raise ConfigError(
                 key,
                 "the covariance does not fit the mean",
-                got=f"shape {array.shape}" if array.ndim else value,
+                got=f"{array.shape[0]} numbers" if array.ndim == 1 else f"shape {array.shape}",
                 wanted=f"a number, a list of {dim} or a {dim} x {dim} matrix",
             )
         try:  # alone, so that an error names its component
@@ -166,22 +221,35 @@ def _all_or_none(tables: Sequence[Mapping[str, Any]], name: str, read: Any) -> l
     values = []
     for k, table in enumerate(tables):
         values.append(read(f"component[{k}].{name}", table[name]))
-        if name == "name" and values.count(values[-1]) > 1:
-            raise ConfigError(f"component[{k}].name", "used twice", got=values[-1])
+        if name == "name" and (first := values.index(values[-1])) < k:
+            raise ConfigError(
+                f"component[{k}].name",
+                "used twice",
+                got=f"{values[-1]!r}, as component[{first}]",
+                wanted="distinct names",
+            )
     return values
 
 
 def _weight(key: str, value: Any) -> float:
-    if not _is_number(value) or not 0 < value < np.inf:
+    if not _is_number(value) or not value > 0:
         raise ConfigError(key, "not a weight", got=value, wanted="a positive number")
     return float(value)
 
 
 def _name(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
-        raise ConfigError(key, "not a name", got=value, wanted="a string")
+        raise ConfigError(key, "not a name", got=repr(value), wanted="text that is not empty")
     return value
 
 
+def _flat(value: Any) -> list[Any]:
+    """All entries of nested lists."""
+    return [n for item in value for n in _flat(item)] if isinstance(value, list) else [value]
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether it is a number that float64 holds; a Boolean is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # false for NaN, and for huge whole numbers
