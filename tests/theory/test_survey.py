@@ -86,7 +86,19 @@ def test_one_component_is_an_answer() -> None:
     assert found.kept is None
     assert "nothing to lose" in found.reasons["kept"]
     assert found.labels == {}
+    assert found.notes == ("one component: nothing is decided",)
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_an_identical_pair_among_others_is_named_first() -> None:
+    m = GaussianMixture(means=[0.0, 0.0, 20.0], names=["a", "b", "c"])
+    found = survey(m, after="c", epsilon=0.1)
+    assert found.notes == ("components a and b are identical: no level of noise separates them",)
+    assert found.as_dict()["notes"] == list(found.notes)
+    assert found.pair is not None
+    assert found.pair.operational.t_after is not None
+    assert found.pair.operational.t_after.t.value is not None  # c is still decided
+    assert survey(FOUR, after="a").notes == ()
 
 
 def test_estimated_tables_give_windows_with_intervals() -> None:

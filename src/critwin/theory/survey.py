@@ -21,6 +21,7 @@ from critwin.errors import InputError
 from critwin.estimates import plain
 from critwin.exact_windows import exact_window
 from critwin.levels import grid, logsnr_of_ou_time
+from critwin.theory._twins import undecided
 from critwin.theory.bounds import Certificate, LogConcaveTimes, certificate, log_concave_times
 from critwin.theory.distance_windows import SeparationTimes, distance_window, separation_times
 from critwin.theory.distances import wasserstein2
@@ -98,6 +99,7 @@ class Survey:
         peaks: Where the label's entropy changes fastest, per ``ln sigma``; empty unless exact.
         transitions: At the levels asked for, or None.
         reasons: What is missing -> why.
+        notes: What is never decided: a single component, or identical ones, a sentence each.
     """
 
     mixture: GaussianMixture
@@ -114,6 +116,7 @@ class Survey:
     peaks: tuple[InformationPeak, ...] = ()
     transitions: Transitions | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON; ``t_after`` and ``t_before`` are the operational ones."""
@@ -127,6 +130,7 @@ class Survey:
                 "covariance": m.kind,
                 "is_shared": m.is_shared,
             },
+            "notes": list(self.notes),
             "method": self.method,
             "epsilon": self.epsilon,
         }
@@ -229,6 +233,7 @@ def survey(
         peaks=attempt("information_peaks", lambda: information_peaks(mixture)) or (),
         transitions=None if levels is None else table_at(levels),
         reasons=reasons,
+        notes=undecided(mixture),
     )
 
 
