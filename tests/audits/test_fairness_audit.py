@@ -142,7 +142,7 @@ def test_mistakes_are_one_line(
         ([*own, "--attribute", "component", "--reference", str(table)], "do not sum to 1"),
         ([*own, "--attribute", "component", "--reference", "data"], "unknown"),
         ([*own, "--attribute", "component", "--fidelity", "component"], "FEATURE=LABEL"),
-        ([*own, "--attribute", "component", "--fidelity", "component=z"], "unknown label"),
+        ([*own, "--attribute", "component", "--fidelity", "component=a"], "by the attribute"),
         ([*own, "--attribute", "component", "--fidelity", "hair=z"], "unknown feature"),
         ([*own, "--attribute", "component", "--confidence", "2"], "--confidence"),
         ([*own, "--attribute", "component", "--largest-loss", "2"], "--largest-loss"),
@@ -190,6 +190,10 @@ def test_conditions_and_sources_are_checked(folders: tuple[Path, Path], tmp_path
         fairness_audit(foreign, attribute="component")
     with pytest.raises(InputError, match="changed to itself"):
         start_runs("mixture", tmp_path / "x", condition="a", attribute="component", instead="a")
+    with pytest.raises(InputError, match="by the attribute that is audited"):
+        start_runs(
+            "mixture", tmp_path / "x", condition="a", attribute="component", fidelity="component"
+        )
     assert not (tmp_path / "x").exists()
 
 

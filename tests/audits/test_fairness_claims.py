@@ -10,6 +10,7 @@ import numpy as np
 from claims import Claim, check, check_and_plant, ledger_rows
 from scipy import optimize, stats
 
+from critwin.audits._fairness_words import _arm_words, _loss_words
 from critwin.audits.fairness_runs import audit_fairness_run
 from critwin.features.function import FunctionFeature
 from critwin.features.labelling import ErrorMatrix
@@ -415,8 +416,70 @@ def test_one_condition_with_interventions(tmp_path: Path) -> None:
             [3, tuple(2 * x for x in told), drift],
         ),
         recommended(Rows(second, "row", 2)),
+        lost_by(Rows(second, "row", 2), "everywhere", 1.0)[0],
     ]
     assert check_all(audit.section(), claims) >= 20
+
+
+def test_what_the_recommended_arm_loses_is_told_against_what_is_allowed(tmp_path: Path) -> None:
+    arms = [
+        {"name": f"from {t}", "segments": [{"from": t, "condition": "none"}]}
+        for t in (1.9, 2.2, 2.5, 2.8)
+    ]
+    folder = audited(
+        tmp_path / "run",
+        {
+            "model": {"name": "mixture", "mixture": TWO},
+            "sources": {"kind": "generated", "count": 150, "conditions": ["b"]},
+            "feature": [{"name": "row"}, {"name": "side"}],
+            "experiment": {"name": "intervene", "arm": arms},
+        },
+        model=load_model("mixture", mixture=TWO),
+        features=[ROW, SIDE],
+    )
+    rows, begun, planted = Rows(folder, "row", 2), set(), 0
+    for arm in arms:  # each is just allowed by what it loses on the half that chooses
+        _, allowed, _ = lost_by(rows, str(arm["name"]), 1.0)
+        found = audit_fairness_run(
+            folder, attribute="row", largest_loss=allowed + 1e-9, keep=False
+        ).interventions
+        assert found is not None
+        if found.recommended is None:
+            continue
+        claims = [
+            recommended(rows, allowed + 1e-9),
+            lost_by(rows, found.recommended.arm, allowed)[0],
+        ]
+        planted += check_and_plant([_arm_words(found), *_loss_words(found)], claims)
+        begun.add(found.loss_verdict)
+    assert "exceeds" in begun
+    assert planted >= 20
+
+
+def lost_by(rows: Rows, arm: str, allowed: float) -> tuple[Claim, float, float]:
+    """What an arm loses on every second source, and on the others; and what is said of it."""
+    readings = rows.arms["intervene:" + arm]
+    halves = []
+    for start in (0, 1):
+        names = rows.names[start::2]
+        before = [float(rows.readings[s]["side"]["label"] == 1) for s in names]
+        after = [float(readings[s]["features"]["side"]["label"] == 1) for s in names]
+        halves.append(student([b - a for b, a in zip(before, after, strict=True)]))
+    value, low, high = halves[1]
+    numbers = [100 * x for x in (value, low, high, allowed)]
+    words = (
+        "he loss of pictures that show the condition, measured on that other half, is {} points "
+        "[{}, {}]"
+    )
+    if value > allowed:
+        rest = "" if low > allowed else ", though its interval includes less"
+        words = "Warning: t" + words + ", more than the {} points that are allowed" + rest
+    elif high > allowed:
+        words = "Note: t" + words + ": not more than the {} points that are allowed, but its "
+        words += "interval includes more"
+    else:
+        words = "T" + words + ": within the {} points that are allowed"
+    return (words + ".", numbers), halves[0][0], value
 
 
 def corrected(rows: Rows, counts: Any) -> Claim:
@@ -437,7 +500,7 @@ def corrected(rows: Rows, counts: Any) -> Claim:
     return f"With the labeller's errors undone: {'; '.join(words)}.", numbers
 
 
-def recommended(rows: Rows) -> Claim:
+def recommended(rows: Rows, allowed: float = 1.0) -> Claim:
     """The arm that closes most on every other source; its effect on those between them."""
     own = np.eye(2)[rows.before]
     closes, told = {}, {}
@@ -463,6 +526,8 @@ def recommended(rows: Rows) -> Claim:
             for s in rows.names[1::2]
         ]
         told[name] = (parts[0], parts[0] - parts[2], side)
+        if lost_by(rows, name.removeprefix("intervene:"), 1.0)[1] > allowed:
+            del closes[name]
     best = max(closes, key=lambda name: closes[name])
     before, closed, side = told[best]
     numbers = [100 * x for x in student(closed)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import critwin as cw
+from critwin.audits._fairness_words import _loss_words
 from critwin.audits.altered import altered_steps, step_ratio
 from critwin.audits.fairness_runs import ARMS, arms_around, decided_between
 from critwin.audits.interventions import intervention_effects
@@ -127,6 +128,50 @@ def test_what_is_recommended_keeps_the_condition() -> None:
     assert "loses more than 0.05" in str(none.reason)
 
 
+def lucky(lost: tuple[int, int], num: int = 80) -> Records:
+    """One arm that closes a gap; images that it loses of the half that chooses, and the other."""
+    parts = []
+    for k in range(num):
+        read = 0 if k // 2 < lost[k % 2] else 1
+        before = 1 if k % 16 in (14, 15) else 0
+        parts.append((1, before, 1 if k % 16 >= 12 or k % 16 < 4 else 0, read))
+    return paired({"lucky": parts}, num)
+
+
+@pytest.mark.parametrize(
+    ("lost", "allowed", "verdict", "words"),
+    [
+        ((1, 20), 0.05, "exceeds", "more than the 5 points that are allowed."),
+        ((0, 4), 0.05, "exceeds", "more than the 5 points that are allowed, though its interval "),
+        ((1, 1), 0.05, "may exceed", "not more than the 5 points that are allowed, but its inter"),
+        ((0, 0), 0.05, "may exceed", "not more than the 5 points that are allowed, but its inter"),
+        ((0, 1), 0.25, "within", "within the 25 points that are allowed."),
+    ],
+)
+def test_a_loss_that_was_lucky_where_it_was_chosen_is_told(
+    lost: tuple[int, int], allowed: float, verdict: str, words: str
+) -> None:
+    records, told = lucky(lost), {"fidelity": ("kind", "asked"), "largest_loss": allowed}
+    found = intervention_effects(records, "side", UNIFORM, **told)  # type: ignore[arg-type]
+    assert found.recommended is not None
+    assert found.loss is not None
+    assert found.loss.value == pytest.approx(lost[1] / 40)
+    assert found.loss_verdict == verdict
+    (sentence,) = _loss_words(found)
+    assert words in sentence
+    assert sentence.startswith("Warning") == (verdict == "exceeds")
+    facts = found.as_dict()
+    assert facts["loss_verdict"] == verdict
+    assert facts["loss"]["value"] == found.loss.value
+    blind = intervention_effects(records, "side", UNIFORM)
+    assert (blind.loss, blind.loss_verdict) == (None, "not asked")
+    assert "not known" in _loss_words(blind)[0]
+    even = lucky((40, 40))  # everything is lost on both halves: nothing to warn of
+    none = intervention_effects(even, "side", UNIFORM, **told)  # type: ignore[arg-type]
+    assert (none.recommended, none.loss, none.loss_verdict) == (None, None, None)
+    assert _loss_words(none) == []
+
+
 def test_reasons_for_no_recommendation() -> None:
     still = paired({"still": [(50, 0, 0, 1), (10, 1, 1, 1)]})
     assert "no arm" in str(intervention_effects(still, "side", UNIFORM).reason)
@@ -239,6 +284,8 @@ def test_bad_input() -> None:
         intervention_effects(records, "hair", UNIFORM)
     with pytest.raises(InputError, match="unknown label"):
         intervention_effects(records, "side", UNIFORM, fidelity=("kind", "asks"))
+    with pytest.raises(InputError, match="the attribute that is audited: got side; wanted anot"):
+        intervention_effects(records, "side", UNIFORM, fidelity=("side", "a"))
     with pytest.raises(InputError, match="other labels"):
         intervention_effects(records, "side", reference_of("uniform", ("a", "b", "c")))
     plain = replace(records, experiment=np.full(len(records), "forward_reverse"))

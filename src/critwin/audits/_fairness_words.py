@@ -144,6 +144,7 @@ def _details(audit: FairnessAudit) -> list[str]:
         out.append(f"Adjusted for having asked {len(audit.p_values)} questions: {told}.")
     if audit.interventions is not None:
         out.append(_arm_words(audit.interventions))
+        out += _loss_words(audit.interventions)
     out += [
         f"Not told ({', '.join(names)}): {reason}."
         for reason, names in _by_reason(audit.reasons).items()
@@ -222,6 +223,30 @@ def _arm_words(found: Interventions) -> str:
         f"; it was chosen on one half of the pictures, and this is the other half "
         f"({arm.num_sources})."
     )
+
+
+def _loss_words(found: Interventions) -> list[str]:
+    """What the recommended arm loses where it did not choose itself, against what is allowed."""
+    if found.loss_verdict is None:
+        return []
+    if found.loss is None or found.loss.value is None:
+        return [
+            "What that change costs is not known: no feature was named that tells whether a "
+            "picture still shows the condition."
+        ]
+    low, high = (100 * (x or 0.0) for x in (found.loss.low, found.loss.high))
+    measured = (
+        f"the loss of pictures that show the condition, measured on that other half, is "
+        f"{100 * found.loss.value:.1f} points [{low:.1f}, {high:.1f}]"
+    )
+    allowed = f"the {100 * found.largest_loss:g} points that are allowed"
+    if found.loss_verdict == "exceeds":
+        is_sure = found.loss.low is not None and found.loss.low > found.largest_loss
+        rest = "" if is_sure else ", though its interval includes less"
+        return [f"Warning: {measured}, more than {allowed}{rest}."]
+    if found.loss_verdict == "may exceed":
+        return [f"Note: {measured}: not more than {allowed}, but its interval includes more."]
+    return [f"{measured[0].upper()}{measured[1:]}: within {allowed}."]
 
 
 def _shares(value: Estimate | None) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from critwin._texts import unknown_name
 from critwin.audits.drift import Drift, drift_of
+from critwin.audits.fidelity import check_fidelity, fidelity_of
 from critwin.audits.groups import Groups, group_windows
 from critwin.audits.interventions import Interventions, intervention_effects
 from critwin.audits.law import AttributeLaw, attribute_law, holm
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from critwin.features.labelling import ErrorMatrix
     from critwin.records import Records
 
-__all__ = ["FairnessAudit", "fairness_audit", "fidelity_of", "rows_of_condition"]
+__all__ = ["FairnessAudit", "fairness_audit", "rows_of_condition"]
 
 _FRESH = ("generated", "trajectory")
 
@@ -199,7 +200,7 @@ def fairness_audit(
         )
     target = reference_of(reference, labels, data=data)
     told = fidelity_of(own, condition, attribute) if fidelity is None else fidelity
-    _check_fidelity(own, told)
+    check_fidelity(own, told, attribute)
     law = _law(own, attribute, condition, target, errors, confidence, seed)
     reasons: dict[str, str] = {}
     groups = drift = window = None
@@ -278,25 +279,6 @@ def rows_of_condition(records: Records, condition: str | None) -> tuple[Records,
     return select(records, records.condition == name), name or None
 
 
-def fidelity_of(records: Records, condition: str | None, attribute: str) -> tuple[str, str] | None:
-    """The one feature beside the attribute that has the condition as a label, if there is one.
-
-    Args:
-        records: Records.
-        condition: The condition.
-        attribute: The attribute.
-
-    Returns:
-        Feature and label, or None.
-    """
-    named = [
-        name
-        for name, columns in records.features.items()
-        if name != attribute and condition in columns.labels
-    ]
-    return (named[0], str(condition)) if len(named) == 1 and condition is not None else None
-
-
 def _check_sources(records: Records) -> None:
     kind = records.attrs.get("sources")
     if kind is not None and kind not in _FRESH:
@@ -306,16 +288,6 @@ def _check_sources(records: Records) -> None:
             wanted="sources that the model generates under the condition",
             next_step='run with kind = "generated" and the condition under [sources]',
         )
-
-
-def _check_fidelity(records: Records, fidelity: tuple[str, str] | None) -> None:
-    if fidelity is None:
-        return
-    name, label = fidelity
-    if name not in records.features:
-        raise unknown_name("feature", name, records.features)
-    if label not in records.features[name].labels:
-        raise unknown_name(f"label of {name!r}", label, records.features[name].labels)
 
 
 def _law(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from critwin.audits.altered import altered_steps
 from critwin.audits.fairness import FairnessAudit, fairness_audit, rows_of_condition
+from critwin.audits.fidelity import refuse_attribute
 from critwin.audits.references import data_reference
 from critwin.audits.section import save
 from critwin.errors import InputError
@@ -250,7 +251,9 @@ def start_runs(
 
     if instead == condition:
         raise InputError("the condition is changed to itself", got=instead, wanted="another one")
-    features = [attribute] + ([] if fidelity in (None, attribute) else [str(fidelity)])
+    if fidelity is not None:
+        refuse_attribute(fidelity, attribute)
+    features = [attribute] + ([] if fidelity is None else [fidelity])
     first, second = Path(out), Path(out).with_name(Path(out).name + "-interventions")
     choices: dict[str, Any] = {} if steps is None else {"steps": steps}
     shared: dict[str, Any] = {

@@ -23,7 +23,9 @@ import numpy as np
 
 from critwin._intervals import paired_interval
 from critwin._texts import unknown_name
+from critwin.audits.fidelity import check_fidelity
 from critwin.audits.law import FEWEST
+from critwin.audits.recommendation import LossVerdict, recommend
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
 from critwin.experiments.outcomes import Effect, effects, is_intervention
@@ -91,6 +93,10 @@ class Interventions:
         recommended: Effect of the recommended arm on the half that did not choose it, or None.
         segments: Stretches of the arms where known: arm -> (from, to, what) in OU time.
         reason: Why none is recommended.
+        loss: Loss of fidelity of the recommended arm on that half; None: no arm, or not asked.
+        loss_verdict: That loss against the largest that is accepted: ``"within"``, ``"may
+            exceed"``, ``"exceeds"`` or ``"not asked"``, see
+            :class:`critwin.audits.recommendation.Recommendation`.
         largest_loss: Loss of fidelity that is accepted.
         confidence: Of the limits.
     """
@@ -101,6 +107,8 @@ class Interventions:
     recommended: ArmEffect | None
     segments: Mapping[str, tuple[tuple[float | None, float, str], ...]]
     reason: str | None
+    loss: Estimate | None
+    loss_verdict: LossVerdict | None
     largest_loss: float
     confidence: float
 
@@ -147,10 +155,7 @@ def intervention_effects(
             wanted="records of the experiment intervene",
         )
     labels = _columns(records, attribute).labels
-    if fidelity is not None and fidelity[1] not in _columns(records, fidelity[0]).labels:
-        raise unknown_name(
-            f"label of {fidelity[0]!r}", fidelity[1], _columns(records, fidelity[0]).labels
-        )
+    check_fidelity(records, fidelity, attribute)
     if len(labels) != len(reference.shares):
         raise InputError("the reference is of other labels", got=len(reference.shares))
     told = effects(records, attribute, confidence=confidence)
@@ -168,14 +173,22 @@ def intervention_effects(
         )
         for name, part in parts.items()
     }
-    recommended, reason = _recommended(parts, every, reference, largest_loss, confidence)
+    found = recommend(
+        _halves(parts, every, reference, confidence)
+        if min(len(part.own) for part in parts.values()) >= 2 * FEWEST
+        else None,
+        gap=next(iter(every.values())).gap_before,
+        largest_loss=largest_loss,
+    )
     return Interventions(
         attribute=attribute,
         reference=reference.name,
         arms=tuple(sorted(every.values(), key=lambda arm: _place((segments or {}).get(arm.arm)))),
-        recommended=recommended,
+        recommended=found.arm,
         segments=dict(segments or {}),
-        reason=reason,
+        reason=found.reason,
+        loss=found.loss,
+        loss_verdict=found.loss_verdict,
         largest_loss=largest_loss,
         confidence=confidence,
     )
@@ -341,48 +354,21 @@ def _paired_estimate(gap: Array, confidence: float, widened: float = 1.0) -> Est
     )
 
 
-def _recommended(
+def _halves(
     parts: Mapping[str, Paired],
     every: Mapping[str, ArmEffect],
     reference: Reference,
-    largest_loss: float,
     confidence: float,
-) -> tuple[ArmEffect | None, str | None]:
-    """The arm that closes most at an accepted loss, chosen on one half, told on the other."""
-    if min(len(part.own) for part in parts.values()) < 2 * FEWEST:
-        return None, "too few to say: halves of the sources would be too small"
+) -> dict[str, tuple[ArmEffect, ArmEffect]]:
+    """Every arm on the half of the sources that chooses one, and on the half that tells of it."""
     names = np.unique(np.concatenate([part.source for part in parts.values()]))
-    halves: dict[str, tuple[ArmEffect, ArmEffect]] = {}
+    out = {}
     for name, part in parts.items():
         chooses = np.isin(part.source, names[::2])
         first, second = part.half(chooses), part.half(~chooses)
         steps = every[name].altered_steps
-        halves[name] = (
+        out[name] = (
             _effect(name, first, None, reference, (), steps, confidence),
             _effect(name, second, first, reference, (), steps, confidence),
         )
-    gap = next(iter(every.values())).gap_before
-    able = {
-        name: first
-        for name, (first, _) in halves.items()
-        if (first.closed.low or 0.0) > 0 and _loss(first) <= largest_loss
-    }
-    if not able:
-        if not gap > 0:
-            return None, "there is no gap to close"
-        if any((first.closed.low or 0.0) > 0 for first, _ in halves.values()):
-            return None, (
-                f"every arm that closes the gap loses more than {largest_loss:g} of the images of "
-                "the condition"
-            )
-        return None, "no arm is shown to close the gap"
-    best = max(able, key=lambda name: able[name].closed.value or 0.0)
-    chosen = halves[best][1]
-    if not (chosen.closed.low or 0.0) > 0:
-        return None, f"the arm {best!r} closes the gap on one half of the sources, not the other"
-    return chosen, None
-
-
-def _loss(effect: ArmEffect) -> float:
-    change = effect.fidelity_change
-    return 0.0 if change is None or change.value is None else -change.value
+    return out
