@@ -195,7 +195,7 @@ def main() -> int:
     args = parser.parse_args()
     toy = args.toy
     dims = [20, 200] if toy else [int(d) for d in args.dims.split(",")]
-    first = of_isotropic(dims, 1 << (8 if toy else 16), 6 if toy else 64, 1 if toy else 3)
+    first = of_isotropic(dims, 1 << 8 if toy else 5 << 13, 6 if toy else 64, 1 if toy else 3)
     for name, row in first.items():
         if name != "plain":
             print(

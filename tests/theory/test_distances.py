@@ -404,11 +404,11 @@ def test_large_mixtures_of_points_use_matrix_products(monkeypatch: pytest.Monkey
 
 
 def test_more_dimensions_than_sobol_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from critwin.theory import _estimating
+    from critwin.theory import _estimating, _scrambles
 
     m = random_mixture("isotropic", is_shared=True, num=3, dim=4)
     quasi = total_variation(m, "0", ["1", "2"], at(0.5), **SMALL)
-    monkeypatch.setattr(_estimating, "_MAX_SOBOL", 1)
+    monkeypatch.setattr(_scrambles, "_MAX_SOBOL_DIM", 1)
     _estimating._points.cache_clear()
     plain = total_variation(m, "0", ["1", "2"], at(0.5), **SMALL)
     _estimating._points.cache_clear()

@@ -7,14 +7,14 @@ scrambled Sobol normals, at every level too: curves are smooth, and the integran
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.special import chdtri, ndtri
 
 from critwin.errors import InputError
-from critwin.streams import numpy_stream, seed_of
+from critwin.theory._scrambles import scrambles
 from critwin.theory._sides import restricted, whitened
 from critwin.theory._tables import centred_span
 from critwin.theory.mixtures import noised_log_density
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["NUM_SCRAMBLES", "estimate"]
 
 NUM_SCRAMBLES = 64
-_MAX_SOBOL = 21201  # dimensions that PyTorch has directions for
 _CHUNK = 1 << 14
 
 
@@ -49,39 +48,29 @@ def estimate(noised: Noised, sides: Sides, num_samples: int, seed: int) -> tuple
     Raises:
         InputError: If there are fewer points than scrambles.
     """
-    count = num_samples // NUM_SCRAMBLES
-    if count < 1:
+    if num_samples < NUM_SCRAMBLES:
         raise InputError("too few samples", got=num_samples, wanted=f"at least {NUM_SCRAMBLES}")
-    count = 1 << (count.bit_length() - 1)
     which = [*sides.left, *sides.right]
     weights = 0.5 * np.concatenate([sides.a, sides.b])
     num_left = len(sides.left)
     dim, gap_at = _integrand(noised, which, weights, num_left)
-    points = _points(dim, count, seed)
+    points = _points(dim, num_samples, seed)
     gap = gap_at(points)
     each = np.zeros((NUM_SCRAMBLES, len(noised.alpha)))
     for level in range(len(noised.alpha)):
         for component, weight in enumerate(weights):
             # |p - q| / (p + q)
             value = np.abs(np.tanh(0.5 * gap(level, component)))
-            each[:, level] += weight * value.reshape(NUM_SCRAMBLES, count).mean(axis=1)
+            each[:, level] += weight * value.reshape(NUM_SCRAMBLES, -1).mean(axis=1)
     stderr = each.std(axis=0, ddof=1) / np.sqrt(NUM_SCRAMBLES)
     return each.mean(axis=0), np.asarray(stderr)
 
 
 @lru_cache(maxsize=2)
-def _points(dim: int, count: int, seed: int) -> Array:
+def _points(dim: int, num_samples: int, seed: int) -> Array:
     """Uniform points, scramble after scramble, shape ``(NUM_SCRAMBLES * count, dim)``; kept."""
-    if dim > _MAX_SOBOL:
-        rng = numpy_stream(seed, "total_variation")
-        return np.asarray(rng.random((NUM_SCRAMBLES * count, dim)))
-    sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
-    parts = []
-    for r in range(NUM_SCRAMBLES):
-        engine = sobol_engine(dim, scramble=True, seed=seed_of(seed, "total_variation", r))
-        cells = engine.draw(count, dtype=torch.float64).numpy()
-        parts.append((np.floor(cells * 2**30) + 0.5) / 2**30)  # never 0 or 1
-    return np.concatenate(parts)
+    parts = scrambles(dim, num_samples, "total_variation", seed, num_scrambles=NUM_SCRAMBLES)
+    return np.concatenate(list(parts))
 
 
 def _integrand(

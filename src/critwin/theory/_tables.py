@@ -10,6 +10,7 @@ import torch
 from critwin.errors import InputError
 from critwin.reshaping import merge
 from critwin.theory._line import Line
+from critwin.theory._scrambles import NUM_SCRAMBLES
 from critwin.theory.mixtures import GaussianMixture
 from critwin.transitions import Transitions
 
@@ -35,7 +36,6 @@ __all__ = [
 
 Method = Literal["auto", "quadrature", "sobol"]
 Labeller = Literal["component", "map"]
-NUM_SCRAMBLES = 16
 _RANK_TOLERANCE = 1e-9
 
 

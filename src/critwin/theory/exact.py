@@ -21,7 +21,7 @@ Source: Li & Chen (2024), sec. 2; Li, Karan & Chen (2025), sec. 3 and Def. 4.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +29,9 @@ from scipy.special import chdtri, ndtri
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma
-from critwin.streams import seed_of
 from critwin.theory import _line as line_laws
 from critwin.theory._forms import num_normals, rotated_average
+from critwin.theory._scrambles import scrambles
 from critwin.theory._sphere import (
     isotropic_average,
     meeting,
@@ -40,7 +40,6 @@ from critwin.theory._sphere import (
     softmax_average,
 )
 from critwin.theory._tables import (
-    NUM_SCRAMBLES,
     Labeller,
     Method,
     as_line,
@@ -55,7 +54,7 @@ from critwin.theory._tables import (
 from critwin.theory.mixtures import GaussianMixture, posterior_probs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
@@ -73,7 +72,6 @@ __all__ = [
 
 _MAX_ELEMENTS = 1 << 22
 _SMALL_DIM = 2  # up to which noised samples take one normal a coordinate, whatever the axes
-_MAX_SOBOL_DIM = 21201
 
 
 def exact_transitions(
@@ -99,7 +97,7 @@ def exact_transitions(
         method: ``"quadrature"`` (refused where it does not apply), ``"sobol"``, or ``"auto"``:
             quadrature where it applies.
         num_samples: Number of quasi-random points, split over 16 scrambles and the same at every
-            level, so that curves are smooth.
+            level, so that curves are smooth; rounded down to whole blocks, by a fifth at most.
         seed: Seed of the scrambles.
 
     Returns:
@@ -217,7 +215,7 @@ def _component_law(
                 ]
             )
 
-        return _sobol(shared, max(rank, 1) if rank else 0, len(alpha), m, num_samples, seed)
+        return _sobol(shared, max(rank, 1) if rank else 0, num_samples, seed)
     if m.kind == "isotropic":
         span = centred_span(m.means.numpy())
         rank = span.shape[1]
@@ -237,7 +235,7 @@ def _component_law(
                 ]
             )
 
-        return _sobol(isotropic, min(rank + 1, m.dim), len(alpha), m, num_samples, seed)
+        return _sobol(isotropic, min(rank + 1, m.dim), num_samples, seed)
     _refuse_quadrature(method)
 
     def general(points: Array) -> Array:
@@ -246,27 +244,15 @@ def _component_law(
         return rotated_average(m, ndtri(points), alpha, sigma)
 
     dim = m.dim if m.dim <= _SMALL_DIM else num_normals(m)
-    return _sobol(general, dim, len(alpha), m, num_samples, seed)
+    return _sobol(general, dim, num_samples, seed)
 
 
-def _sobol(
-    average: Any, dim: int, num_levels: int, m: GaussianMixture, num_samples: int, seed: int
-) -> _Law:
+def _sobol(average: Callable[[Array], Array], dim: int, num_samples: int, seed: int) -> _Law:
     """Independent scrambles of one Sobol sequence; their spread is the standard error."""
-    count = 1 << max(0, (num_samples // NUM_SCRAMBLES).bit_length() - 1)
-    scrambles = np.empty((NUM_SCRAMBLES, num_levels, m.num_components, m.num_components))
-    sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
-    for r in range(NUM_SCRAMBLES):
-        engine_seed = seed_of(seed, "exact_transitions", r)
-        if dim > _MAX_SOBOL_DIM:  # plain random numbers
-            generator = torch.Generator().manual_seed(engine_seed)
-            cells = torch.rand((count, dim), dtype=torch.float64, generator=generator).numpy()
-        else:
-            engine = sobol_engine(max(dim, 1), scramble=True, seed=engine_seed)
-            cells = engine.draw(count, dtype=torch.float64).numpy()[:, :dim]
-        scrambles[r] = average((np.floor(cells * 2**30) + 0.5) / 2**30)  # never 0 or 1
-    scrambles /= scrambles.sum(axis=-1, keepdims=True)
-    return _Law(scrambles.mean(axis=0), scrambles, "sobol")
+    points = scrambles(dim, num_samples, "exact_transitions", seed)
+    found = np.stack([average(part) for part in points])
+    found /= found.sum(axis=-1, keepdims=True)
+    return _Law(found.mean(axis=0), found, "sobol")
 
 
 def _full_average(m: GaussianMixture, z: Tensor, alpha: Array, sigma: Array) -> Array:

@@ -17,8 +17,8 @@ import torch
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma
 from critwin.theory import _line as line_laws
+from critwin.theory._scrambles import NUM_SCRAMBLES
 from critwin.theory._tables import (
-    NUM_SCRAMBLES,
     Labeller,
     as_line,
     check_levels,

@@ -14,13 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma
-from critwin.streams import seed_of
+from critwin.theory._scrambles import scrambles
 from critwin.theory._tables import (
-    NUM_SCRAMBLES,
     Method,
     check_levels,
     check_options,
@@ -201,14 +199,7 @@ def sobol_points(dim: int, num_samples: int, seed: int) -> list[Array]:
     Returns:
         One array ``(n, D)`` a scramble, strictly between 0 and 1.
     """
-    count = 1 << max(0, (num_samples // NUM_SCRAMBLES).bit_length() - 1)
-    engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
-    result = []
-    for r in range(NUM_SCRAMBLES):
-        sobol = engine(dim, scramble=True, seed=seed_of(seed, "product_transitions", r))
-        cells = sobol.draw(count, dtype=torch.float64).numpy()
-        result.append((np.floor(cells * 2**30) + 0.5) / 2**30)  # never 0 or 1
-    return result
+    return list(scrambles(dim, num_samples, "product_transitions", seed))
 
 
 def component_draws(tables: list[LineTable], component: int, u: Array) -> Array:

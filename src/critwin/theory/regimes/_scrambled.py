@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from scipy.special import chdtri, ndtri
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma
-from critwin.streams import seed_of
-from critwin.theory._tables import NUM_SCRAMBLES, centred_span
+from critwin.theory._scrambles import NUM_SCRAMBLES, scrambles
+from critwin.theory._tables import centred_span
 from critwin.theory.regimes._posteriors import softmax, variance
 
 if TYPE_CHECKING:
@@ -163,20 +162,16 @@ def sobol_average(
     dim = min(rank + 1, m.dim) if m.kind == "isotropic" else m.dim
     if m.kind == "isotropic" and m.is_shared:
         dim = rank  # the distance from the span tells nothing
-    count = 1 << max(0, (num_samples // NUM_SCRAMBLES).bit_length() - 1)
     width = 1 if m.is_shared or m.kind == "isotropic" else dim
     chunk = max(1, _CHUNK // (m.num_components * width + dim))
     offsets = _OFFSETS if with_slope else np.zeros(1)
     sums = np.zeros((NUM_SCRAMBLES, len(logsnr), len(offsets)))
-    sobol_engine: Any = torch.quasirandom.SobolEngine  # untyped in PyTorch
-    for r in range(NUM_SCRAMBLES):
-        engine = sobol_engine(dim, scramble=True, seed=seed_of(seed, "regimes", r))
-        cells = (np.floor(engine.draw(count, dtype=torch.float64).numpy() * 2**30) + 0.5) / 2**30
-        for start in range(0, count, chunk):
+    for r, cells in enumerate(scrambles(dim, num_samples, "regimes", seed)):
+        for start in range(0, len(cells), chunk):
             part = cells[start : start + chunk]
             for row, level in enumerate(logsnr):
                 for column, offset in enumerate(offsets):
-                    sums[r, row, column] += read(level + offset, part) * len(part) / count
+                    sums[r, row, column] += read(level + offset, part) * len(part) / len(cells)
     middle = sums[..., len(offsets) // 2]
     slope = sums @ _STENCIL if with_slope else np.full_like(middle, np.nan)
     root = np.sqrt(NUM_SCRAMBLES)
