@@ -13,7 +13,9 @@ import critwin
 from critwin.cli import main
 from critwin.cli._output import printable, table
 from critwin.cli._source import WORDS
+from critwin.cli.windows import edge_cell
 from critwin.errors import InputError
+from critwin.estimates import Edge, Estimate
 from critwin.levels import ou_time
 from critwin.storage import save_records, save_transitions
 from critwin.tables import read_table
@@ -337,3 +339,22 @@ def test_names_from_the_table_cannot_command_the_terminal(
     assert code == 0
     assert "\x1b" not in out
     assert "[bold]" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "cell"),
+    [
+        (0.98412, 0.9, 1.1, "0.984 [0.900, 1.100]"),
+        (0.98412, 0.98409, 0.98415, "0.9841 [0.9841, 0.9842]"),
+        (0.9841234, 0.9841230, 0.9841239, "0.984123 [0.984123, 0.984124]"),
+        (0.98412341, 0.98412340, 0.98412342, "0.984"),
+        (0.98412, 0.98412, 0.98412, "0.984"),
+        (0.98412, None, 0.98412, "0.984 [?, 0.984]"),
+        (-1e-5, -2e-5, 1e-5, "-0.00001 [-0.00002, 0.00001]"),
+    ],
+)
+def test_limits_never_read_alike(
+    value: float, low: float | None, high: float | None, cell: str
+) -> None:
+    one = Estimate(value, low, high, confidence=0.95)
+    assert edge_cell(Edge(t=one, logsnr=one), "t") == cell

@@ -147,21 +147,29 @@ def edge_cell(edge: Edge | None, axis: str) -> str:
         axis: ``"t"`` or ``"logsnr"``.
 
     Returns:
-        E.g. ``"1.234 [1.100, 1.400]"``.
+        E.g. ``"1.234 [1.100, 1.400]"``; more digits where the limits would read alike, and the
+        number once where six digits do not tell them apart.
     """
     if edge is None:
         return "-"
     value: Estimate = getattr(edge, axis)
     if value.value is None:
         return "-"
+    low, high = value.low, value.high
     if value.confidence is None:
         return _number(value.value)
-    ends = ["?" if end is None else _number(end) for end in (value.low, value.high)]
-    return f"{_number(value.value)} [{ends[0]}, {ends[1]}]"
+    if low is None or high is None:
+        ends = ["?" if end is None else _number(end) for end in (low, high)]
+        return f"{_number(value.value)} [{ends[0]}, {ends[1]}]"
+    for digits in (3, 4, 5, 6):
+        first, last = _number(low, digits), _number(high, digits)
+        if first != last:
+            return f"{_number(value.value, digits)} [{first}, {last}]"
+    return _number(value.value)
 
 
-def _number(value: float) -> str:
-    return f"{round(value, 3) + 0.0:.3f}"  # no "-0.000"
+def _number(value: float, digits: int = 3) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.000"
 
 
 def _answer(test: WindowTest | None) -> str:
