@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.errors import InputError
 from critwin.estimates import plain
 from critwin.levels import ou_time
-from critwin.theory._sides import named_set
+from critwin.theory._sides import check_inside, named_set
 from critwin.theory._tables import check_levels
 from critwin.theory.distances import DistanceCurve, total_variation
 from critwin.theory.exact import exact_transitions
@@ -113,11 +112,7 @@ def certificate(
     levels = check_levels(logsnr)
     inner = named_set(mixture.names, init, "S_init")
     outer = named_set(mixture.names, target, "S_target")
-    if not set(inner) <= set(outer):
-        raise InputError(
-            "S_init is not inside S_target",
-            got=f"{[mixture.names[k] for k in inner]} and {[mixture.names[k] for k in outer]}",
-        )
+    check_inside(mixture.names, inner, outer, "S_init", "S_target")
     names = tuple(mixture.names)
     inside, whole = [names[k] for k in inner], [names[k] for k in outer]
     rest = [name for name in names if name not in whole]

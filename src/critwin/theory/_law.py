@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import torch
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class GaussianMixture:
         for name in wanted:
             if name not in self.names:
                 raise InputError(
-                    "unknown component", got=name, wanted=f"some of {', '.join(self.names)}"
+                    "unknown component", got=name, wanted=f"some of {some_of(self.names)}"
                 )
         return [self.names.index(name) for name in wanted]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 from critwin.theory._tables import centred_span
 from critwin.theory.mixtures import GaussianMixture
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Sides", "named_set", "restricted", "signed", "split", "whitened"]
+__all__ = ["Sides", "check_inside", "named_set", "restricted", "signed", "split", "whitened"]
 
 _SAME = 1e-15
 
@@ -52,15 +53,44 @@ def named_set(names: Sequence[str], wanted: str | Sequence[str], what: str) -> l
     """
     chosen = [wanted] if isinstance(wanted, str) else list(wanted)
     if not chosen:
-        raise InputError(f"{what} is an empty set", wanted=f"some of {', '.join(names)}")
+        raise InputError(f"{what} is an empty set", wanted=f"some of {some_of(names)}")
     for name in chosen:
         if name not in names:
             raise InputError(
-                f"unknown component in {what}", got=name, wanted=f"some of {', '.join(names)}"
+                f"unknown component in {what}", got=name, wanted=f"some of {some_of(names)}"
             )
     if len(set(chosen)) < len(chosen):
-        raise InputError(f"a component of {what} is named twice", got=", ".join(chosen))
+        raise InputError(
+            f"a component of {what} is named twice",
+            got=", ".join(chosen),
+            wanted="each component once",
+        )
     return [list(names).index(name) for name in chosen]
+
+
+def check_inside(
+    names: Sequence[str], inner: Sequence[int], outer: Sequence[int], inner_is: str, outer_is: str
+) -> None:
+    """Refuse a set that is not inside the other, naming what is outside.
+
+    Args:
+        names: Names of all components.
+        inner: Indices that have to be among those of ``outer``.
+        outer: Indices.
+        inner_is: What the inner set is called in messages.
+        outer_is: What the outer set is called.
+
+    Raises:
+        InputError: If a component of ``inner`` is not in ``outer``.
+    """
+    stray = [names[k] for k in inner if k not in outer]
+    if stray:
+        raise InputError(
+            f"{inner_is} is not inside {outer_is}",
+            got=f"{some_of(stray)} outside {some_of([names[k] for k in outer])}",
+            wanted=f"every component of {inner_is} in {outer_is}",
+            next_step=f"add {some_of(stray)} to {outer_is}",
+        )
 
 
 def signed(weights: Array, a: Sequence[int], b: Sequence[int]) -> Array:

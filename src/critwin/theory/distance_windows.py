@@ -23,7 +23,7 @@ import numpy as np
 from critwin.errors import InputError
 from critwin.estimates import Edge, Estimate, missing_edge, plain
 from critwin.theory._monotone import Crossings, crossings
-from critwin.theory._sides import named_set
+from critwin.theory._sides import check_inside, named_set
 from critwin.theory.bounds import TheoremBound, check_epsilon, theorem_bound
 from critwin.theory.distances import DistanceCurve, Precision, total_variation
 from critwin.windows import CriticalWindow
@@ -259,12 +259,7 @@ class _Curves:
         """Both sets as names in the mixture's order, checked to be nested."""
         small = sorted(named_set(self.names, inner, inner_is))
         large = sorted(named_set(self.names, outer, outer_is))
-        if not set(small) <= set(large):
-            raise InputError(
-                f"{inner_is} is not inside {outer_is}",
-                got=f"{', '.join(self.names[k] for k in small)} and "
-                f"{', '.join(self.names[k] for k in large)}",
-            )
+        check_inside(self.names, small, large, inner_is, outer_is)
         return tuple(self.names[k] for k in small), tuple(self.names[k] for k in large)
 
     def merging(self, inner: tuple[str, ...], outer: tuple[str, ...], epsilon: float) -> _Time:
