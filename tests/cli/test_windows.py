@@ -356,5 +356,5 @@ def test_names_from_the_table_cannot_command_the_terminal(
 def test_limits_never_read_alike(
     value: float, low: float | None, high: float | None, cell: str
 ) -> None:
-    one = Estimate(value, low, high, confidence=0.95)
+    one = Estimate(value=value, low=low, high=high, confidence=0.95)
     assert edge_cell(Edge(t=one, logsnr=one), "t") == cell
