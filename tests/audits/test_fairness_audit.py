@@ -12,12 +12,12 @@ import pytest
 
 from critwin.audits.fairness import fairness_audit
 from critwin.audits.fairness_runs import ARMS, audit_fairness_run, start_runs
-from critwin.audits.section import load_all
+from critwin.audits.section import load_all, section_of
 from critwin.cli import main
 from critwin.errors import InputError
 from critwin.features.labelling import ErrorMatrix
 from critwin.levels import logsnr_of_ou_time
-from critwin.records import FeatureColumns, Records
+from critwin.records import FeatureColumns, Records, select
 from critwin.runs.folder import open_run, verify_folder
 
 MIXTURE: dict[str, Any] = {
@@ -124,6 +124,7 @@ def test_the_command_and_its_report(
     )
     assert "Fairness: component under no condition" in page
     assert facts["answer"] in page
+    assert "Counted: all 160 pictures." in page
     assert main(["audit", "fairness", second, "--attribute", "component", "--no-report"]) == 0
     out = capsys.readouterr().out
     assert "Not told (groups, drift): the run changes conditions" in out
@@ -139,7 +140,7 @@ def test_mistakes_are_one_line(
     wrong = [
         ([*own, "--attribute", "hair"], "unknown feature: got hair; wanted one of component"),
         ([*own, "--attribute", "component", "--condition", "z"], "no such condition"),
-        ([*own, "--attribute", "component", "--reference", str(table)], "do not sum to 1"),
+        ([*own, "--attribute", "component", "--reference", str(table)], "no share of c"),
         ([*own, "--attribute", "component", "--reference", "data"], "unknown"),
         ([*own, "--attribute", "component", "--fidelity", "component"], "FEATURE=LABEL"),
         ([*own, "--attribute", "component", "--fidelity", "component=a"], "by the attribute"),
@@ -287,6 +288,54 @@ def test_absent_groups_and_the_labeller_s_errors_go_through_the_whole_audit() ->
     assert any("errors undone" in line for line in told.section().details)
 
 
+def test_pictures_that_are_left_out_are_told_where_they_are_missing() -> None:
+    """Of 60 pictures three were not read, two of them after some noise only."""
+    whole = made(("a", "b", "c"), 60)
+    before, after = (np.array(getattr(whole.features["skin"], k)) for k in ("before", "after"))
+    before[whole.source == "s000"] = after[whole.source == "s000"] = -1
+    after[3 * 1], after[3 * 2 + 2] = -1, -1
+    columns = FeatureColumns(labels=("a", "b", "c"), before=before, after=after)
+    kind = FeatureColumns(
+        labels=("other", "nurse"), before=np.ones(180, dtype=int), after=np.ones(180, dtype=int)
+    )
+    records = replace(
+        whole, features={"skin": columns, "kind": kind}, condition=np.full(180, "nurse")
+    )
+    arm = records.logsnr == records.logsnr[0]
+    one = select(records, arm)
+    own = np.array(one.features["skin"].before)
+    turned = replace(one.features["skin"], after=np.where(own < 0, own, 1 - own))
+    changed = replace(
+        one, experiment=np.full(60, "intervene:late"), valid=np.arange(60) != 5,
+        features={**one.features, "skin": turned},
+    )  # fmt: skip
+    audit = fairness_audit(records, attribute="skin", interventions=changed)
+    assert (audit.law.num_images, audit.law.num_abstained) == (59, 1)
+    assert audit.drift is not None
+    assert audit.drift.num_sources == 57
+    section = audit.section()
+    told = " ".join(section.details)
+    assert "Left out: 1 picture that could not be read." in told
+    assert "as far as 57 pictures tell" in told
+    assert "Left out: 2 pictures that could not be read after some noise." in told
+    notes = {table.name: table.note for table in section.tables}
+    counted = "Counted: 59 of 60 pictures; left out: 1 picture that could not be read."
+    assert notes["fairness-shares"] == counted
+    assert notes["fairness-by-group"].startswith(counted + " Accuracy: the share of a group's")
+    assert "whose kind is read as “nurse”" in notes["fairness-by-group"]
+    for name in ("fairness-groups", "fairness-flows"):
+        assert notes[name].startswith(counted)
+        assert "57 of them that were readable after every noise; left out: 2 pic" in notes[name]
+    arms = next(t for t in section.tables if t.name == "fairness-interventions")
+    assert dict(zip(arms.columns, arms.rows[0], strict=True))["pictures"] == 58
+    assert dict(zip(arms.columns, arms.rows[0], strict=True))["left out"] == 2
+    assert "Left out of an arm: pictures that were invalid or could not be read" in arms.note
+    assert section_of(json.loads(json.dumps(section.as_dict()))) == section
+    # nothing is said where nothing is missing
+    whole = fairness_audit(made(("a", "b", "c"), 60), attribute="skin").section()
+    assert {t.note for t in whole.tables} == {"Counted: all 60 pictures."}
+
+
 def _changed(folder: Path, copy: Path) -> Path:
     shutil.copytree(folder, copy)
     info = json.loads((copy / "run.json").read_text())
@@ -298,8 +347,6 @@ def _changed(folder: Path, copy: Path) -> Path:
 def test_few_images_are_too_few_to_say(folders: tuple[Path, Path]) -> None:
     records = open_run(folders[0]).records()
     rows = np.isin(records.source, np.unique(records.source)[:6])
-    from critwin.records import select
-
     audit = fairness_audit(select(records, rows), attribute="component")
     assert audit.law.verdict == "too few to say"
     assert "too few to say" in audit.section().answer

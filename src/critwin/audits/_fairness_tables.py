@@ -27,6 +27,7 @@ __all__ = [
     "metric_table",
     "percent",
     "stay_figure",
+    "unreadable",
 ]
 
 REFERENCES = {
@@ -165,7 +166,24 @@ def law_table(law: AttributeLaw) -> Table:
             )
             for g in law.groups
         ),
+        _counted(law),
     )  # fmt: skip
+
+
+def _counted(law: AttributeLaw) -> str:
+    """Which pictures the numbers are of."""
+    total = law.num_images + law.num_abstained
+    if not law.num_abstained:
+        return f"Counted: all {total} pictures."
+    return (
+        f"Counted: {law.num_images} of {total} pictures; left out: "
+        f"{unreadable(law.num_abstained)}."
+    )
+
+
+def unreadable(count: int) -> str:
+    """Pictures that the labeller could not read, in words."""
+    return f"{count} picture{'s' if count != 1 else ''} that could not be read"
 
 
 def metric_table(audit: FairnessAudit) -> Table:
@@ -175,10 +193,22 @@ def metric_table(audit: FairnessAudit) -> Table:
         name="fairness-by-group",
         columns=tuple(rows[0]),
         rows=tuple(tuple(row.values()) for row in rows),
+        note=_counted(audit.law) + _accuracy(audit),
     )
 
 
-def group_table(groups: Groups) -> Table:
+def _accuracy(audit: FairnessAudit) -> str:
+    """What the column of that name is, which fairlearn has given it."""
+    if audit.fidelity is None:
+        return ""
+    name, label = audit.fidelity
+    return (
+        f" Accuracy: the share of a group's pictures whose {name} is read as “{label}”, so that "
+        "they show what was asked for; it does not say how often a labeller is right."
+    )
+
+
+def group_table(audit: FairnessAudit, groups: Groups) -> Table:
     """Windows of groups."""
     gaps = {gap.group: gap for gap in groups.gaps}
 
@@ -201,7 +231,18 @@ def group_table(groups: Groups) -> Table:
             )
             for w in groups.windows
         ),
+        _counted(audit.law) + _at_every_level(audit, "Which group is lost first"),
     )  # fmt: skip
+
+
+def _at_every_level(audit: FairnessAudit, what: str) -> str:
+    """How many pictures can be followed through all levels."""
+    if audit.drift is None or not (missing := audit.law.num_images - audit.drift.num_sources):
+        return ""
+    return (
+        f" {what} is told by the {audit.drift.num_sources} of them that were readable after every "
+        f"noise; left out: {unreadable(missing)} after some noise."
+    )
 
 
 def drift_table(audit: FairnessAudit) -> Table:
@@ -217,6 +258,7 @@ def drift_table(audit: FairnessAudit) -> Table:
             for f in drift.flows
             for k, t in enumerate(drift.t)
         ),
+        note=_counted(audit.law) + _at_every_level(audit, "Who turns into whom"),
     )  # fmt: skip
 
 
@@ -237,24 +279,39 @@ def arm_table(found: Interventions) -> Table:
             arm.fidelity,
             *((None,) * 3 if change is None else (change.value, change.low, change.high)),
             arm.num_sources,
+            found.left_out[arm.arm] if any(found.left_out.values()) else None,
         )
 
     return _table(
         "fairness-interventions",
         ("where", "altered steps", "gap closed", "low", "high", "closed per step",
                  "law moved", "moved per step", "fidelity", "fidelity change",
-                 "fidelity low", "fidelity high", "pictures"),
+                 "fidelity low", "fidelity high", "pictures", "left out"),
         tuple(row(arm) for arm in found.arms),
+        _arm_note(found),
     )  # fmt: skip
 
 
-def _table(name: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> Table:
+def _arm_note(found: Interventions) -> str:
+    note = "Gap closed and fidelity are shares of pictures."
+    if any(found.left_out.values()):
+        note += (
+            " Left out of an arm: pictures that were invalid or could not be read, before or "
+            "after the change."
+        )
+    return note
+
+
+def _table(
+    name: str, columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...], note: str
+) -> Table:
     """A table without the columns in which nothing is known."""
     kept = [k for k in range(len(columns)) if any(row[k] is not None for row in rows)]
     return Table(
         name=name,
         columns=tuple(columns[k] for k in kept),
         rows=tuple(tuple(row[k] for k in kept) for row in rows),
+        note=note,
     )
 
 

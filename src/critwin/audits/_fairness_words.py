@@ -16,6 +16,7 @@ from critwin.audits._fairness_tables import (
     metric_table,
     percent,
     stay_figure,
+    unreadable,
 )
 from critwin.audits.section import Section
 
@@ -50,7 +51,7 @@ def section_of_fairness(audit: FairnessAudit) -> Section:
     figures, tables = [law_figure(law)], [law_table(law), metric_table(audit)]
     if audit.groups is not None:
         figures.append(stay_figure(audit, audit.groups))
-        tables.append(group_table(audit.groups))
+        tables.append(group_table(audit, audit.groups))
     if audit.drift is not None:
         figures.append(drift_figure(audit))
         tables.append(drift_table(audit))
@@ -120,7 +121,7 @@ def _details(audit: FairnessAudit) -> list[str]:
     if absent := [g.label for g in law.groups if g.count == 0]:
         out.append(f"Not seen in {law.num_images} pictures: {', '.join(absent)}.")
     if law.num_abstained:
-        out.append(f"{law.num_abstained} pictures could not be read and are left out.")
+        out.append(f"Left out: {unreadable(law.num_abstained)}.")
     if law.labeller is None:
         fixed = "; ".join(
             f"{g.label} {_shares(g.corrected)}" for g in law.groups if g.corrected is not None
@@ -189,10 +190,13 @@ def _drift_words(audit: FairnessAudit) -> str:
     assert drift is not None
     if drift.p_value is None:
         return "Who turns into whom: too few to say."
+    left_out = ""
+    if missing := audit.law.num_images - drift.num_sources:
+        left_out = f" Left out: {unreadable(missing)} after some noise."
     if not drift.is_flagged:
         return (
             "Noised and generated again, as many pictures turn into a group as leave it, as far "
-            f"as {drift.num_sources} pictures tell (p {_p(drift.p_value)})."
+            f"as {drift.num_sources} pictures tell (p {_p(drift.p_value)}).{left_out}"
         )
     found = drift.strongest()
     assert found is not None
@@ -203,7 +207,7 @@ def _drift_words(audit: FairnessAudit) -> str:
         f"Noised and generated again, more pictures turn from {names[0]} to {names[1]} than back: "
         f"{percent(abs(float(flow.net[level])))} of all at t = {drift.t[level]:.2f} "
         f"({percent(sides[0])} to {percent(sides[1])}; p {_p(drift.p_value)}). An exact "
-        "generation would have no such flow."
+        f"generation would have no such flow.{left_out}"
     )
 
 

@@ -98,6 +98,8 @@ class Interventions:
             exceed"``, ``"exceeds"`` or ``"not asked"``, see
             :class:`critwin.audits.recommendation.Recommendation`.
         largest_loss: Loss of fidelity that is accepted.
+        left_out: Arm -> sources that are not in its numbers: the result is invalid, or the
+            labeller abstained before or after.
         confidence: Of the limits.
     """
 
@@ -110,11 +112,13 @@ class Interventions:
     loss: Estimate | None
     loss_verdict: LossVerdict | None
     largest_loss: float
+    left_out: Mapping[str, int]
     confidence: float
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        out: dict[str, Any] = plain(replace(self, segments={}))
+        out: dict[str, Any] = plain(replace(self, segments={}, left_out={}))
+        out["left_out"] = dict(self.left_out)
         out["segments"] = {k: [list(s) for s in v] for k, v in self.segments.items()}
         return out
 
@@ -190,6 +194,11 @@ def intervention_effects(
         loss=found.loss,
         loss_verdict=found.loss_verdict,
         largest_loss=largest_loss,
+        left_out={
+            name: len(np.unique(records.source[records.experiment == _PREFIX + name]))
+            - len(part.source)
+            for name, part in parts.items()
+        },
         confidence=confidence,
     )
 

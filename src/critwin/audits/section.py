@@ -91,11 +91,13 @@ class Table:
         name: Name of the file, without ``.csv``.
         columns: Names of the columns.
         rows: Numbers, text, or None.
+        note: A sentence or two under it: what is counted, what a column means.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +275,7 @@ def section_of(value: Mapping[str, Any]) -> Section:
             name=item["name"],
             columns=tuple(item["columns"]),
             rows=tuple(tuple(row) for row in item["rows"]),
+            note=str(item.get("note", "")),
         )
         for item in value["tables"]
     )

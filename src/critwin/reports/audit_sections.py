@@ -122,6 +122,7 @@ def _part(part: AuditPart, index: int, max_rows: int | None) -> dict[str, Any]:
                 "name": clean(table.name.replace("-", " ")),
                 "columns": [clean(column) for column in table.columns],
                 "rows": rows,
+                "note": clean(table.note),
                 "num_more": max(len(table.rows) - _MOST_ROWS, 0),
                 "csv": to_csv(f"{name}.csv", table.columns, table.rows, max_rows=max_rows),
             }
