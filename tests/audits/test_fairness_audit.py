@@ -283,6 +283,11 @@ def test_absent_groups_and_the_labeller_s_errors_go_through_the_whole_audit() ->
     share = told.law.groups[0].count / 60
     assert a.value == pytest.approx(share / 0.9)
     assert b.value == pytest.approx(1 - share / 0.9)
+    foreign = ErrorMatrix(
+        feature="hair", labels=("dark", "fair"), counts=np.eye(2), abstained=np.zeros(2)
+    )
+    with pytest.raises(InputError, match="labels are others: got dark, fair; wanted a, b, nob"):
+        fairness_audit(made(groups, 60), attribute="skin", errors=foreign)
     own = told.law.groups[0].share
     assert (a.high or 0) - (a.low or 0) > 0.95 * ((own.high or 0) - (own.low or 0)) / 0.9
     assert any("errors undone" in line for line in told.section().details)

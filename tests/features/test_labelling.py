@@ -17,6 +17,7 @@ from critwin.features import (
     error_matrix,
     labelled_images,
 )
+from critwin.features.labelling import read_error_matrix
 
 LABELS = ("a", "b", "c")
 
@@ -65,7 +66,7 @@ def test_a_label_without_samples_is_unknown_not_zero() -> None:
     assert plain["condition"] is None
     assert plain["fingerprint"] == echo([]).fingerprint
     assert ErrorMatrix.from_dict(plain).as_dict() == matrix.as_dict()
-    with pytest.raises(InputError, match="not a stored error matrix: got KeyError: 'counts'"):
+    with pytest.raises(InputError, match="not a stored error matrix: got no counts, abstained;"):
         ErrorMatrix.from_dict({"feature": "f", "labels": ["a"]})
 
 
@@ -89,9 +90,24 @@ def test_truth_that_does_not_fit(num: int, truth: list[Any], message: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"counts": [[1, 2]]}, "counts of an error matrix"),
-        ({"counts": [[1, -2], [0, 1]]}, "counts of an error matrix"),
-        ({"abstained": [0]}, "abstained of an error matrix"),
+        (
+            {"counts": [[1, 2]]},
+            "counts of an error matrix cannot be used: got 1 of them; wanted 2",
+        ),
+        ({"counts": None}, "counts of an error matrix cannot be used: got None|wanted 2 rows"),
+        ({"counts": "abc"}, "counts of an error matrix cannot be used: got abc"),
+        ({"counts": [[1, -2], [0, 1]]}, "samples of 'a', called 'b', cannot be counted: got -2"),
+        ({"counts": [[1, 2], [0, "x"]]}, "samples of 'b', called 'b', cannot be counted: got x"),
+        ({"counts": [[1, 2], [0.5, 1]]}, "samples of 'b', called 'a', cannot be counted: got 0.5"),
+        ({"counts": [[1, 2], [np.nan, 1]]}, "cannot be counted: got nan"),
+        ({"counts": [[1, 2], [1e30, 1]]}, "cannot be counted: got 1e.30"),
+        ({"counts": [[1, 2], [True, 1]]}, "cannot be counted: got True"),
+        ({"counts": [[1, 2], [3]]}, "the row of 'b' cannot be used: got .3.; wanted 2 whole"),
+        ({"counts": [[1, 2], 3]}, "the row of 'b' cannot be used: got 3"),
+        ({"abstained": [0]}, "abstained of an error matrix cannot be used: got 1 of them"),
+        ({"abstained": [0, "x"]}, "samples of 'b' cannot be counted: got x"),
+        ({"labels": ("a", "a")}, "distinct and not empty: got 'a', 'a'; wanted every label once"),
+        ({"labels": ("", "a")}, "distinct and not empty"),
         ({"confidence": 1.0}, "confidence"),
     ],
 )
@@ -99,6 +115,34 @@ def test_a_matrix_that_is_none(changes: dict[str, Any], message: str) -> None:
     fields = {"feature": "f", "labels": ("a", "b"), "counts": np.eye(2), "abstained": [0, 0]}
     with pytest.raises(InputError, match=message):
         ErrorMatrix(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot read the error matrix"),
+        (
+            "[]",
+            "errors.json: not a stored error matrix: got list; wanted an object with feature, ",
+        ),
+        ('{"feature": "f"}', "got no labels, counts, abstained"),
+        ({"labels": "ab"}, "labels of an error matrix cannot be used: got ab; wanted a list of"),
+        ({"confidence": "x"}, "confidence of an error matrix cannot be used: got x; wanted a num"),
+        ({"counts": [[1, "x"], [0, 1]]}, "errors.json: counts of an error matrix: samples of 'a'"),
+    ],
+)
+def test_a_file_that_holds_no_matrix(content: Any, message: str, tmp_path: Path) -> None:
+    fields = {
+        "feature": "f",
+        "labels": ["a", "b"],
+        "counts": [[1, 0], [0, 1]],
+        "abstained": [0, 0],
+    }
+    file = tmp_path / "errors.json"
+    file.write_text(json.dumps({**fields, **content}) if isinstance(content, dict) else content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_error_matrix(file)
+    assert "\n" not in str(caught.value)
 
 
 def test_labelled_images_of_a_folder(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin._texts import unknown_name
+from critwin._texts import some_of, unknown_name
 from critwin.audits.drift import Drift, drift_of
 from critwin.audits.fidelity import check_fidelity, fidelity_of
 from critwin.audits.groups import Groups, group_windows
@@ -197,6 +197,13 @@ def fairness_audit(
     if len(labels) < 2:
         raise InputError(
             f"feature {attribute!r} has one group only", got=labels[0], wanted="two or more labels"
+        )
+    if errors is not None and set(errors.labels) != set(labels):
+        raise InputError(
+            f"the error matrix is not of {attribute!r}: its labels are others",
+            got=some_of(errors.labels),
+            wanted=some_of(labels),
+            next_step=f"measure the labeller of {attribute!r}",
         )
     target = reference_of(reference, labels, data=data)
     told = fidelity_of(own, condition, attribute) if fidelity is None else fidelity

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import beta
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 from critwin.features.base import checked_read
 from critwin.records import ABSTAIN
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 _BATCH = 256
+_NEEDED = ("feature", "labels", "counts", "abstained")
+_MOST = 2**53  # up to here a float holds every whole number
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -56,15 +59,14 @@ class ErrorMatrix:
 
     def __post_init__(self) -> None:
         """Freeze and check."""
-        size = len(self.labels)
-        for name, shape in (("counts", (size, size)), ("abstained", (size,))):
-            array = np.array(getattr(self, name), dtype=np.int64)
-            if array.shape != shape or np.any(array < 0):
-                raise InputError(
-                    f"{name} of an error matrix cannot be used",
-                    got=f"shape {array.shape}",
-                    wanted=f"whole numbers >= 0 of shape {shape}",
-                )
+        if len(set(self.labels)) < len(self.labels) or not all(self.labels):
+            raise InputError(
+                "labels of an error matrix must be distinct and not empty",
+                got=", ".join(map(repr, self.labels)),
+                wanted="every label once",
+            )
+        for name, is_table in (("counts", True), ("abstained", False)):
+            array = _whole(getattr(self, name), self.labels, name, is_table=is_table)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         if not 0 < self.confidence < 1:
@@ -144,21 +146,33 @@ class ErrorMatrix:
         Raises:
             InputError: If an entry is missing or cannot be used.
         """
-        try:
-            return ErrorMatrix(
-                feature=str(raw["feature"]),
-                labels=tuple(str(label) for label in raw["labels"]),
-                counts=np.array(raw["counts"]),
-                abstained=np.array(raw["abstained"]),
-                confidence=float(raw.get("confidence", 0.95)),
-                fingerprint=str(raw.get("fingerprint", "")),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+        wanted = "an object with " + ", ".join(_NEEDED)
+        if not isinstance(raw, Mapping):
+            raise InputError("not a stored error matrix", got=type(raw).__name__, wanted=wanted)
+        if missing := [name for name in _NEEDED if name not in raw]:
             raise InputError(
                 "not a stored error matrix",
-                got=f"{type(error).__name__}: {error}",
-                wanted="feature, labels, counts and abstained",
-            ) from error
+                got=f"no {', '.join(missing)}",
+                wanted=wanted,
+                next_step="write it with ErrorMatrix.as_dict()",
+            )
+        labels, confidence = raw["labels"], raw.get("confidence", 0.95)
+        if not isinstance(labels, list | tuple) or not labels:
+            raise InputError(
+                "labels of an error matrix cannot be used", got=labels, wanted="a list of names"
+            )
+        if isinstance(confidence, bool) or not isinstance(confidence, int | float):
+            raise InputError(
+                "confidence of an error matrix cannot be used", got=confidence, wanted="a number"
+            )
+        return ErrorMatrix(
+            feature=str(raw["feature"]),
+            labels=tuple(str(label) for label in labels),
+            counts=raw["counts"],
+            abstained=raw["abstained"],
+            confidence=float(confidence),
+            fingerprint=str(raw.get("fingerprint", "")),
+        )
 
 
 def error_matrix(
@@ -282,7 +296,10 @@ def read_error_matrix(path: str | Path) -> ErrorMatrix:
             got=f"{path}: {getattr(error, 'strerror', None) or error}",
             wanted="a JSON file of ErrorMatrix.as_dict()",
         ) from error
-    return ErrorMatrix.from_dict(raw)
+    try:
+        return ErrorMatrix.from_dict(raw)
+    except InputError as error:
+        raise InputError(f"{Path(path).name}: {error}") from error
 
 
 def truth_indices(feature: Any, truth: Any) -> NDArray[np.int64]:
@@ -320,6 +337,44 @@ def truth_indices(feature: Any, truth: Any) -> NDArray[np.int64]:
                 next_step="leave out samples without a true label",
             )
     return np.array([index[name] for name in names.tolist()], dtype=np.int64)
+
+
+def _whole(value: Any, labels: Sequence[str], name: str, *, is_table: bool) -> NDArray[np.int64]:
+    """Whole numbers, one a label or one a pair of labels; a number that is none is named."""
+    size = len(labels)
+    rows = _listed(value)
+    each = f"{size} whole numbers >= 0, one a label: {some_of(labels)}"
+    if rows is None or len(rows) != size:
+        raise InputError(
+            f"{name} of an error matrix cannot be used",
+            got=value if rows is None else f"{len(rows)} of them",
+            wanted=f"{size} rows of {each}" if is_table else each,
+        )
+    out = np.zeros((size, size) if is_table else size, dtype=np.int64)
+    for k, (label, row) in enumerate(zip(labels, rows, strict=True)):
+        cells = _listed(row) if is_table else [row]
+        if cells is None or (is_table and len(cells) != size):
+            raise InputError(
+                f"{name} of an error matrix: the row of {label!r} cannot be used",
+                got=row,
+                wanted=each,
+            )
+        for other, cell in zip(labels, cells, strict=False):
+            is_number = isinstance(cell, int | float) and not isinstance(cell, bool)
+            if not is_number or not 0 <= cell <= _MOST or cell != int(cell):
+                said = f", called {other!r}," if is_table else ""
+                raise InputError(
+                    f"{name} of an error matrix: samples of {label!r}{said} cannot be counted",
+                    got=cell,
+                    wanted="a whole number >= 0",
+                )
+        out[k] = [int(cell) for cell in cells] if is_table else int(cells[0])
+    return out
+
+
+def _listed(value: Any) -> list[Any] | None:
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    return list(plain) if isinstance(plain, list | tuple) else None
 
 
 def _exact_limits(
