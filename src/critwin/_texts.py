@@ -55,10 +55,14 @@ def read_toml(path: str | Path, *, kind: str, wanted: str, next_step: str) -> di
             next_step="save it as UTF-8",
         ) from error
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
-        is_deep = isinstance(error, RecursionError)
+        got = str(error)
+        if isinstance(error, RecursionError):
+            got = "tables or lists that are nested too deeply"
+        elif not isinstance(error, tomllib.TOMLDecodeError):
+            got = "a number of thousands of digits"
         raise InputError(
             f"{file.name} is not valid TOML",
-            got="tables or lists that are nested too deeply" if is_deep else str(error),
+            got=got,
             wanted="lines KEY = VALUE under [SECTION] headings",
             next_step="mend that place",
         ) from error
@@ -116,8 +120,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     Returns:
         E.g. ``"did you mean 'mean'?"``; None where nothing is close.
     """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else None
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f"did you mean {by_lower[close[0]]!r}?" if close else None
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, more: str = "") -> InputError:

@@ -69,6 +69,8 @@ def component(**entries: Any) -> dict[str, Any]:
         (component(mean=[True, 1.0]), "component[1].mean"),
         (component(mean=[float("nan"), 1.0]), "component[1].mean"),
         (component(mean=[10**400, 1.0]), "component[1].mean"),
+        (component(mean=[1e200, 0.0]), "component[1].mean"),
+        (component(covariance=[1.0, 1e200]), "component[1].covariance"),
         (component(mean=[]), "component[1].mean"),
         (component(weight=10**400), "component[1].weight"),
         (component(weight=float("nan")), "component[1].weight"),
@@ -149,7 +151,18 @@ def test_errors_name_the_entry(raw: dict[str, Any], key: str) -> None:
             "m.toml: component.weight: weights must sum to 1: got a sum of 0.75; wanted a sum of "
             "1; divide them by it",
         ),
-        ("mean = 1" + "0" * 5000, "m.toml is not valid TOML: got "),
+        (
+            TEXT.replace("covariance = 2.0", "covariance = 1e300"),
+            "m.toml: component[0].covariance: covariances are too large: got 1e+300; wanted at",
+        ),
+        (
+            TEXT.replace("covariance = 2.0", "covariance = [1.0, 1e300]"),
+            "m.toml: component[0].covariance: covariances are too large: got 1e+300 at [1]; want",
+        ),
+        (
+            "mean = 1" + "0" * 5000,
+            "m.toml is not valid TOML: got a number of thousands of digits; wanted ",
+        ),
     ],
 )
 def test_errors_of_a_file_name_it_and_the_slip(tmp_path: Path, text: str, message: str) -> None:

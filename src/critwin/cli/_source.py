@@ -183,7 +183,7 @@ def pairs(options: Sequence[str] | None, *, name: str) -> dict[str, str] | None:
         if not equals or not key:
             raise InputError(f"{name} cannot be read", got=option, wanted="KEY=VALUE")
         if key in out:
-            raise InputError(f"{name} names something twice", got=key)
+            raise InputError(f"{name} names something twice", got=key, wanted="each name once")
         out[key] = value
     return out
 

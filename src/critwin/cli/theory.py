@@ -10,9 +10,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from critwin.theory.families import Family, PublishedTime
+    from critwin.theory.families import Family
     from critwin.theory.mixtures import GaussianMixture
-    from critwin.theory.survey import Survey
 
 __all__ = ["theory"]
 
@@ -26,10 +25,15 @@ def theory(
         list[str] | None, typer.Option("--set", help="A setting of a family, NAME=VALUE.")
     ] = None,
     after: Annotated[
-        list[str] | None, typer.Option(help="Components A[,B] whose window is wanted: S_after.")
+        list[str] | None,
+        typer.Option(
+            help="Components A[,B] whose window is wanted: S_after. A name that holds a comma "
+            "stands alone in an --after of its own."
+        ),
     ] = None,
     before: Annotated[
-        list[str] | None, typer.Option(help="Components that contain them, or all: S_before.")
+        list[str] | None,
+        typer.Option(help="Components that contain them, likewise, or all: S_before."),
     ] = None,
     epsilon: Annotated[float, typer.Option(help="Tolerance of the windows, in (0, 1).")] = 0.1,
     at: Annotated[
@@ -37,37 +41,66 @@ def theory(
         typer.Option(help="OU times T[,T...] at which the transitions are printed."),
     ] = None,
     samples: Annotated[
-        int, typer.Option(help="Quasi-random points, where quadrature does not apply.")
+        int,
+        typer.Option(
+            min=16, max=1 << 22, help="Quasi-random points, where quadrature does not apply."
+        ),
     ] = 1 << 14,
     seed: Annotated[int, typer.Option(help="Seed of their scrambles.")] = 0,
     families: Annotated[bool, typer.Option("--families", help="List the families.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Exact windows of a mixture, beside published bounds, certificate, tree and regimes."""
+    """Exact windows of a mixture, beside published bounds, certificate, tree and regimes.
+
+    A mixture file holds a table for each component; weight and name are given for all or for none,
+    covariance is a number, a list (the diagonal) or a matrix, and 1 unless given:
+
+    \b
+        [[component]]
+        name = "left"
+        weight = 0.25
+        mean = [-3.0, 0.0]
+        [[component]]
+        name = "right"
+        weight = 0.75
+        mean = [3.0, 0.0]
+        covariance = [[1.0, 0.2], [0.2, 1.0]]
+
+    Then: critwin theory MIXTURE.toml --after left --epsilon 0.1 --at 0.5,1
+    """  # noqa: D301 - \b is a command to the help text: keep these lines
     from critwin.cli._output import print_json, say
     from critwin.errors import InputError
 
     if families:
         _list(as_json)
         return
-    if mixture is None:
+    if mixture is None or not mixture.strip():
         raise InputError(
-            "no mixture", wanted="MIXTURE.toml or a family", next_step="critwin theory --families"
+            "no mixture",
+            wanted="MIXTURE.toml or a family",
+            next_step="see: critwin theory --help, critwin theory --families",
         )
     law = _law(mixture, settings)
     times = _times(at)
     if getattr(law, "masking", None) is not None:
         if after or before:
-            raise InputError("masking has one pair of sets, + inside {+, -}")
+            raise InputError(
+                "masking has one pair of sets, + inside {+, -}",
+                got="--after" if after else "--before",
+                next_step="leave it out",
+            )
         _masking(law, epsilon, times, as_json)
         return
+    from critwin.cli._theory_text import survey_lines
     from critwin.theory.survey import survey
 
-    known = (law if hasattr(law, "names") else law.mixture).names
+    m = law if hasattr(law, "names") else law.mixture
+    _check_decidable(mixture, law, m)
+    inner, outer = _sets(after, before, m.names)
     found = survey(
         law,
-        after=_names(after, known),
-        before=_names(before, known),
+        after=inner,
+        before=outer,
         epsilon=epsilon,
         at=times,
         num_samples=samples,
@@ -76,11 +109,12 @@ def theory(
     if as_json:
         print_json({"source": mixture, **_parameters(law), **found.as_dict()})
         return
-    for line in _lines(mixture, law, found):
+    for line in survey_lines(mixture, found):
         say(line)
 
 
 def _law(name: str, settings: Sequence[str] | None) -> Any:
+    from critwin._texts import did_you_mean
     from critwin.cli._source import pairs
     from critwin.errors import InputError
     from critwin.theory.families import list_families, load_family
@@ -93,20 +127,66 @@ def _law(name: str, settings: Sequence[str] | None) -> Any:
         from critwin.theory.mixture_files import mixture_from_toml
 
         if given:
-            raise InputError("--set belongs to a family", got=name)
+            raise InputError(
+                "--set belongs to a family",
+                got=f"the file {name}",
+                wanted=f"one of {', '.join(known)}",
+                next_step="write the numbers into the file",
+            )
         return mixture_from_toml(name)
     raise InputError(
         "neither a mixture file nor a family",
         got=name,
         wanted=f"FILE.toml, or one of {', '.join(known)}",
+        next_step=did_you_mean(name, known),
     )
 
 
+def _check_decidable(source: str, law: Any, m: GaussianMixture) -> None:
+    """Refuse a mixture in which there is nothing at all to decide between."""
+    from critwin.errors import InputError
+    from critwin.theory._twins import identical_components, undecided
+
+    has_labels = law is m or bool(law.after)  # a tree prior is one Gaussian on purpose
+    is_one = m.num_components == 1
+    if has_labels and (is_one or any(len(g) == m.num_components for g in identical_components(m))):
+        raise InputError(undecided(m)[0], got=source, wanted="two or more different components")
+
+
+def _sets(
+    after: Sequence[str] | None, before: Sequence[str] | None, known: Sequence[str]
+) -> tuple[list[str] | None, list[str] | None]:
+    from critwin._texts import did_you_mean, some_of
+    from critwin.errors import InputError
+
+    inner, outer = _names(after, known), _names(before, known)
+    for option, names in (("--after", inner), ("--before", outer)):
+        for name in names or ():
+            if name not in known:
+                has_comma = any("," in one for one in known)
+                raise InputError(
+                    f"{option}: unknown component",
+                    got=name,
+                    wanted=f"some of {some_of(known)}",
+                    next_step=did_you_mean(name, known)
+                    or (f"give a name with a comma an {option} of its own" if has_comma else None),
+                )
+    if inner is None and outer is not None:
+        raise InputError(
+            "--before without --after",
+            got=f"--before {','.join(outer)}",
+            wanted="--after, the components inside it",
+        )
+    return inner, outer
+
+
 def _names(options: Sequence[str] | None, known: Sequence[str]) -> list[str] | None:
+    """Names of ``A,B`` or of repeated options; one that is known as it stands is not cut."""
     if not options or (list(options) == ["all"] and "all" not in known):
         return None
     parts = ([option] if option in known else option.split(",") for option in options)
-    return [part for group in parts for part in group if part]
+    names = (part if part in known else part.strip() for group in parts for part in group)
+    return [name for name in names if name]
 
 
 def _times(options: Sequence[str] | None) -> list[float] | None:
@@ -118,7 +198,7 @@ def _times(options: Sequence[str] | None) -> list[float] | None:
         return [float(part) for option in options for part in option.split(",") if part.strip()]
     except ValueError as error:
         raise InputError(
-            "--at cannot be read", got=", ".join(options), wanted="T,T,..."
+            "--at cannot be read", got=", ".join(options), wanted="times T,T,... such as 0.5,1"
         ) from error
 
 
@@ -164,6 +244,7 @@ def _plain(value: Any) -> str:
 def _masking(family: Family, epsilon: float, times: Sequence[float] | None, as_json: bool) -> None:
     """Its noise is a mask probability, so nothing here is on the OU axis."""
     from critwin.cli._output import print_json, say, table
+    from critwin.cli._theory_text import number, printed
 
     curves = family.masking
     assert curves is not None
@@ -196,165 +277,8 @@ def _masking(family: Family, epsilon: float, times: Sequence[float] | None, as_j
         return
     say(f"{family.summary} (h = {curves.distance}); times are mask probabilities, not OU times")
     cells: list[tuple[str, ...]] = [
-        ("exact", symbol, _number(value), "", "") for symbol, value in exact.items()
+        ("exact", symbol, number(value), "", "") for symbol, value in exact.items()
     ]
-    say(table([("what", "symbol", "mask", "bound", "source"), *cells, *map(_printed, published)]))
+    say(table([("what", "symbol", "mask", "bound", "source"), *cells, *map(printed, published)]))
     for row in rows:
         say(f"at mask {row['mask']:g}: TV {row['total_variation']:.6g}, C = {row['matrix']}")
-
-
-def _lines(source: str, law: Any, found: Survey) -> list[str]:
-    from critwin.cli._output import table
-    from critwin.cli.windows import edge_cell
-
-    m = found.mixture
-    shared = "one covariance" if m.is_shared else "a covariance each"
-    lines = [
-        f"{source}: {m.num_components} components in {m.dim} dimensions, {shared} ({m.kind}); "
-        f"transitions by {found.method}"
-    ]
-    rows: list[tuple[str, ...]] = [
-        ("window", "t_after", "t_before", "logsnr after", "logsnr before")
-    ]
-    if found.pair is not None:
-        pair = found.pair
-        lines.append(
-            f"S_after = {{{', '.join(pair.after)}}} in S_before = {{{', '.join(pair.before)}}}, "
-            f"epsilon = {found.epsilon:g}; times are OU times"
-        )
-        for name, window in (("operational", pair.operational), ("distance", pair.distance)):
-            edges = (window.t_after, window.t_before)
-            rows.append(
-                (
-                    name,
-                    *(edge_cell(e, "t") for e in edges),
-                    *(edge_cell(e, "logsnr") for e in edges),
-                )
-            )
-    for name, window in found.labels.items():
-        edges = (window.t_after, window.t_before)
-        rows.append(
-            (
-                f"operational: {name}",
-                *(edge_cell(e, "t") for e in edges),
-                *(edge_cell(e, "logsnr") for e in edges),
-            )
-        )
-    if len(rows) > 1:
-        lines.append(table(rows))
-    lines += _why(found)
-    if found.pair is not None:
-        lines += _bounds(found)
-    cells: list[tuple[str, ...]] = [
-        ("exact", key, _number(value), "", "closed form")
-        for key, value in found.closed_forms.items()
-    ]
-    cells += [_printed(time) for time in found.published]
-    if cells:
-        lines.append(table([("what", "symbol", "t", "bound", "source"), *cells]))
-        lines += [f"  {t.symbol}, {t.source}: {t.note}" for t in found.published if t.note]
-    if found.kept is not None:
-        kept = found.kept
-        lines.append(
-            f"the component as a feature: midpoint t = {edge_cell(kept.midpoint, 't')}, "
-            f"from {edge_cell(kept.start, 't')} (90 % kept) to {edge_cell(kept.end, 't')} (10 %)"
-        )
-    if found.tree is not None and m.num_components > 2:
-        lines += ["tree:", *("  " + line for line in found.tree.describe().splitlines())]
-    lines += _regimes(found)
-    if found.transitions is not None:
-        tr = found.transitions
-        for t, probs in zip(tr.t, tr.probs, strict=True):
-            lines.append(f"transitions at t = {t:g}, from row to column:")
-            body: list[tuple[str, ...]] = [
-                (name, *(f"{p:.6f}" for p in row))
-                for name, row in zip(tr.before, probs, strict=True)
-            ]
-            lines.append(table([("", *tr.after), *body], indent="  "))
-    lines += [f"{name}: {why}" for name, why in found.reasons.items()]
-    return lines
-
-
-def _why(found: Survey) -> list[str]:
-    """Edges that are missing, and the notes of the windows."""
-    windows = dict(found.labels)
-    if found.pair is not None:
-        windows = {"operational": found.pair.operational, "distance": found.pair.distance}
-    out = []
-    for name, window in windows.items():
-        for edge_name in ("t_after", "t_before"):
-            edge = getattr(window, edge_name)
-            if edge is not None and edge.t.reason:
-                out.append(f"  {name} {edge_name}: {edge.t.reason}")
-        out += [f"  {name}: {note}" for note in window.notes]
-    return out
-
-
-def _bounds(found: Survey) -> list[str]:
-    from critwin.cli._output import table
-    from critwin.cli.windows import edge_cell
-
-    pair = found.pair
-    assert pair is not None
-    sep, closed = pair.separation, pair.log_concave
-    lines = [
-        f"T_lower = {edge_cell(sep.T_lower, 't')}, T_upper = {edge_cell(sep.T_upper, 't')}"
-        + (f" ({sep.T_upper.t.reason})" if sep.T_upper.t.reason else "")
-    ]
-    if sep.is_window:
-        lines.append(
-            "  between them a sample of S_after, noised and denoised, is one of S_before up to "
-            f"TV {sep.theorem.value:.4g} ({sep.theorem.name} bound)"
-        )
-    upper = closed.reason if closed.T_upper is None else f"T_upper >= {closed.T_upper:.4f}"
-    lines.append(
-        f"  from separation alone (strong log-concavity): T_lower <= {closed.T_lower:.4f}; {upper}"
-    )
-    own = pair.certificate
-    if own is not None:
-        lines.append("certificate: TV of that sample from S_before, both sides")
-        rows: list[tuple[str, ...]] = [("t", "at least", "at most", "distance", "leak")]
-        rows += [
-            tuple(f"{x:.6g}" for x in row)
-            for row in zip(own.t, own.lower, own.upper, own.distance.upper, own.leak, strict=True)
-        ]
-        lines.append(table(rows, indent="  "))
-    return lines
-
-
-def _regimes(found: Survey) -> list[str]:
-    lines = []
-    if found.speciation is not None:
-        s = found.speciation
-        lines.append(
-            f"speciation (another question): t = {_number(s.t)}, "
-            f"1/2 ln(1 + Lambda) = {s.t_shifted:.4f} [{s.source}]"
-        )
-    if found.symmetry is not None and found.symmetry.t is not None:
-        lines.append(
-            f"symmetry breaking (another question): t = {found.symmetry.t:.4f} "
-            f"[{found.symmetry.source}]"
-        )
-    if found.peaks:
-        times = ", ".join(f"{peak.t:.4f}" for peak in found.peaks)
-        lines.append(
-            f"the label's entropy changes fastest, per ln sigma, at t = {times} "
-            f"[{found.peaks[0].source}]"
-        )
-    return lines
-
-
-def _printed(time: PublishedTime) -> tuple[str, ...]:
-    sign = {"lower": ">=", "upper": "<=", "approximation": "about"}[time.bound]
-    valid = "" if time.is_valid_bound or time.bound == "approximation" else " (not a bound)"
-    return (
-        time.kind,
-        time.symbol,
-        f"{sign} {_number(time.value)}",
-        time.bound + valid,
-        time.source,
-    )
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6f}"

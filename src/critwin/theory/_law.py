@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["CovarianceKind", "GaussianMixture", "check_names", "check_weights"]
+__all__ = ["LARGEST", "CovarianceKind", "GaussianMixture", "check_names", "check_weights"]
 
 CovarianceKind = Literal["isotropic", "diagonal", "full"]
 _SUM_TOLERANCE = 1e-6
+LARGEST = 1e100
+"""Of means and covariances: squares and cubes of larger ones are no numbers."""
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -178,6 +180,13 @@ def _tensor(value: Any, name: str) -> Tensor:
     if not bool((is_finite := torch.isfinite(result)).all()):
         raise InputError(
             f"{name} must be finite", got=_at(result, ~is_finite), wanted="finite numbers"
+        )
+    if bool((is_large := result.abs() > LARGEST).any()):
+        raise InputError(
+            f"{name} are too large",
+            got=_at(result, is_large),
+            wanted=f"at most {LARGEST:g}",
+            next_step="measure in a larger unit",
         )
     return result
 

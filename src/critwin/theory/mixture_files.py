@@ -20,6 +20,7 @@ import numpy as np
 
 from critwin._texts import did_you_mean, read_toml, some_of
 from critwin.errors import ConfigError, InputError
+from critwin.theory._law import LARGEST
 from critwin.theory.mixtures import CovarianceKind, GaussianMixture
 
 __all__ = ["mixture_from_dict", "mixture_from_toml"]
@@ -104,7 +105,7 @@ def mixture_from_dict(raw: Mapping[str, Any]) -> GaussianMixture:
                 f"component[{k}].mean",
                 "means differ in length",
                 got=len(mean),
-                wanted=f"{len(means[0])} numbers, as in component[0]",
+                wanted=f"{len(means[0])}, as in component[0]",
             )
     covariances, kind = _covariances(tables, len(means[0]))
     weights = _all_or_none(tables, "weight", _weight)
@@ -150,6 +151,14 @@ def _vector(table: Mapping[str, Any], k: int) -> list[float]:
     if not isinstance(numbers, list) or not numbers:
         raise ConfigError(key, "not a mean", got=value, wanted=wanted)
     for n in numbers:
+        if _is_number(n) and abs(n) > LARGEST:
+            raise ConfigError(
+                key,
+                "too large",
+                got=n,
+                wanted=f"at most {LARGEST:g}",
+                next_step="measure in a larger unit",
+            )
         if not _is_number(n):
             raise ConfigError(
                 key, "not a mean", got=n if numbers is value else value, wanted=wanted
@@ -187,7 +196,7 @@ def _covariances(
             )
         try:  # alone, so that an error names its component
             GaussianMixture(
-                means=np.zeros((1, dim)), covariances=array[None], covariance_kind=_kind(array)
+                means=np.zeros((1, dim)), covariances=array, covariance_kind=_kind(array)
             )
         except InputError as error:
             raise ConfigError(

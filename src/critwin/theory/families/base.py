@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from critwin.errors import InputError
-from critwin.estimates import plain
 
 if TYPE_CHECKING:
     from critwin.theory.families.masking import MaskingCurves
@@ -57,6 +56,8 @@ class PublishedTime:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        from critwin.estimates import plain
+
         result: dict[str, Any] = plain(self)
         return result
 
@@ -112,13 +113,13 @@ class Setting:
     def wanted(self) -> str:
         """What is accepted, in words."""
         words = {"number": "a number", "whole number": "a whole number"}
-        text = words.get(self.kind, "numbers with commas between them")
+        text = words.get(self.kind, "numbers")
         strict = "" if self.is_open else "="
         if self.low > -math.inf:
             text += f" >{strict} {self.low:g}"
         if self.high < math.inf:
             text += f"{' and' if self.low > -math.inf else ''} <{strict} {self.high:g}"
-        return text
+        return text + (", with commas between them" if self.kind == "numbers" else "")
 
     def _number(self, part: object, whole: object) -> float:
         if isinstance(part, bool):
@@ -143,7 +144,11 @@ class Setting:
         return number
 
     def _refusal(self, value: object) -> InputError:
-        return InputError(f"setting {self.name!r} cannot be used", got=value, wanted=self.wanted)
+        return InputError(
+            f"setting {self.name!r} cannot be used",
+            got=value if str(value).strip() else repr(value),
+            wanted=self.wanted,
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,15 +11,18 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.theory.families.base import Family, FamilyInfo, PublishedTime, Setting
-from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["EQUAL_MEANS"]
 
 
 def _equal_means(dimension: int, variances: tuple[float, ...]) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     if len(set(variances)) < max(2, len(variances)):
         raise InputError(
-            "the classes are not told apart", got=variances, wanted="two or more variances"
+            "the classes are not told apart",
+            got="variances " + ", ".join(f"{v:g}" for v in variances),
+            wanted="two or more different variances",
         )
     mixture = GaussianMixture(
         means=np.zeros((len(variances), dimension)),

@@ -19,10 +19,11 @@ from critwin.theory.families.formulas import (
     separated_time,
     separation_time,
 )
-from critwin.theory.mixtures import GaussianMixture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["RANDOM_SPHERICAL", "TWO_GAUSSIANS", "isotropic_bounds"]
 
@@ -30,6 +31,8 @@ HERE = "derived in docs/theory/families.md"
 
 
 def _two_gaussians(distance: float, variance: float, weight: float) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     half = 0.5 * distance
     mixture = GaussianMixture(
         weights=[weight, 1.0 - weight],
@@ -126,6 +129,8 @@ def _two_gaussians(distance: float, variance: float, weight: float) -> Family:
 
 
 def _random_spherical(components: int, dimension: int, seed: int) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     rng = numpy_stream(seed, "families", "random-spherical", components, dimension)
     mixture = GaussianMixture(means=rng.standard_normal((components, dimension)), covariances=1.0)
 

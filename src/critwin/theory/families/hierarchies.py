@@ -17,7 +17,6 @@ from critwin.errors import InputError
 from critwin.theory.families.base import Family, FamilyInfo, PublishedTime, Setting
 from critwin.theory.families.formulas import merging_time, separated_time
 from critwin.theory.families.gaussians import HERE
-from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["GAUSSIAN_TREE", "HIERARCHICAL", "Rung", "tree_ladder"]
 
@@ -73,6 +72,8 @@ def tree_ladder(branching: int, depth: int, rho: float) -> tuple[Rung, ...]:
 
 
 def _hierarchical(radii: tuple[float, ...], branching: int, variance: float) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     depth, num_leaves = len(radii), branching ** len(radii)
     _check_size(num_leaves)
     paths = list(itertools.product(range(branching), repeat=depth))
@@ -136,6 +137,8 @@ def _hierarchical(radii: tuple[float, ...], branching: int, variance: float) -> 
 
 
 def _gaussian_tree(branching: int, depth: int, rho: float) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     _check_size(branching**depth)
     paths = list(itertools.product(range(branching), repeat=depth))
     ancestor = np.array([[_common(a, b) for b in paths] for a in paths])
@@ -214,7 +217,12 @@ def _digit(step: int) -> str:
 
 def _check_size(num_leaves: int) -> None:
     if num_leaves > _MAX_LEAVES:
-        raise InputError("too many leaves", got=num_leaves, wanted=f"at most {_MAX_LEAVES}")
+        raise InputError(
+            "too many leaves",
+            got=num_leaves,
+            wanted=f"at most {_MAX_LEAVES}",
+            next_step="ask for fewer levels or fewer branches",
+        )
 
 
 BRANCHING = Setting(

@@ -13,11 +13,9 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.streams import numpy_stream
-from critwin.theory.distances import wasserstein2
 from critwin.theory.families.base import Family, FamilyInfo, PublishedTime, Setting
 from critwin.theory.families.formulas import inter_group_time, intra_group_time
 from critwin.theory.families.gaussians import HERE, SEED
-from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["WELL_CONDITIONED"]
 
@@ -31,6 +29,9 @@ def _well_conditioned(
     spread: float,
     seed: int,
 ) -> Family:
+    from critwin.theory.distances import wasserstein2
+    from critwin.theory.mixtures import GaussianMixture
+
     if smallest > largest:
         raise InputError(
             "eigenvalues are the wrong way round",

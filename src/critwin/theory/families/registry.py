@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from critwin._texts import did_you_mean
 from critwin.errors import InputError
 from critwin.theory.families.base import Family, FamilyInfo
 from critwin.theory.families.equal_means import EQUAL_MEANS
@@ -52,14 +53,20 @@ def load_family(name: str, /, **settings: object) -> Family:
         InputError: If the name or a setting is unknown, or a value cannot be used.
     """
     if name not in _FAMILIES:
-        raise InputError("unknown family", got=name, wanted=f"one of {', '.join(_FAMILIES)}")
+        raise InputError(
+            "unknown family",
+            got=name,
+            wanted=f"one of {', '.join(_FAMILIES)}",
+            next_step=did_you_mean(name, _FAMILIES),
+        )
     info = _FAMILIES[name]
     known = {setting.name: setting for setting in info.settings}
-    if unknown := sorted(set(settings) - set(known)):
+    if unknown := [key for key in settings if key not in known]:
         raise InputError(
             f"unknown setting of {name}",
             got=", ".join(unknown),
             wanted=f"some of {', '.join(known)}",
+            next_step=did_you_mean(unknown[0], known),
         )
     values = {
         key: setting.parse(settings[key]) if key in settings else setting.default

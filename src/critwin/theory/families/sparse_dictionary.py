@@ -17,7 +17,6 @@ from critwin.errors import InputError
 from critwin.streams import numpy_stream
 from critwin.theory.families.base import Family, FamilyInfo, PublishedTime, Setting
 from critwin.theory.families.gaussians import DIMENSION, SEED, isotropic_bounds
-from critwin.theory.mixtures import GaussianMixture
 
 __all__ = ["SPARSE_DICTIONARY", "symmetric_differences"]
 
@@ -44,6 +43,8 @@ def symmetric_differences(family: Family) -> dict[tuple[str, str], int]:
 def _sparse_dictionary(
     components: int, atoms: int, sparsity: int, radius: float, dimension: int, seed: int
 ) -> Family:
+    from critwin.theory.mixtures import GaussianMixture
+
     if sparsity > atoms or math.comb(atoms, sparsity) < components:
         raise InputError(
             "too few sets of atoms",
