@@ -167,3 +167,28 @@ def test_sums_by_runs_of_equal_labels_equal_those_by_products() -> None:
     for x, y in zip(absolute(found)[:4], absolute(whole)[:4], strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(order[found.nearest], whole.nearest)
+
+
+@pytest.mark.parametrize("is_weighted", [True, False])
+def test_no_point_weighs_more_than_the_peak(is_weighted: bool) -> None:
+    # logits of 1e9 are rounded by tens in float32: no exponential may rise above its peak
+    far = np.random.Generator(np.random.Philox(0)).normal(size=(30, 4)) * 20
+    index = np.arange(30)
+    generator = torch.Generator().manual_seed(0)
+    found = posterior_sums(
+        Queries(
+            points=torch.from_numpy(far),
+            normals=torch.randn((1, 30, 4), generator=generator, dtype=torch.float64),
+            index=torch.from_numpy(index),
+        ),
+        PointShard(
+            points=torch.from_numpy(far),
+            start=0,
+            weights=torch.from_numpy(WEIGHTS) if is_weighted else None,
+            one_hot=torch.from_numpy(ONE_HOT),
+        ),
+        np.linspace(19.4, 14.0, 12),
+    )
+    heaviest = WEIGHTS if is_weighted else np.ones(30)
+    assert np.all(found.sums.sum(axis=-1) <= heaviest.sum())
+    assert np.all(found.squares <= (heaviest**2).sum() * (1 + 1e-6))

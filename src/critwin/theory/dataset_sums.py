@@ -223,12 +223,13 @@ def _tile_row(
         work = torch.empty_like(closeness)
         for r in range(num_noises):
             for level, ratio in enumerate(snr.tolist()):
-                # sqrt(snr) (B + sqrt(snr) A), less its peak; 2^floor is next to nothing
+                # sqrt(snr) (B + sqrt(snr) A), less its peak; 2^floor is next to nothing, and
+                # rounding of huge logits must not lift one above the peak
                 scale = ratio**0.5
                 torch.add(product[r - num_noises], closeness, alpha=scale, out=work)
                 top = work.amax(dim=1).clamp_(min=_NOTHING / max(scale, 1.0)).mul_(scale)
                 torch.add(top[:, None] * -_LOG2_E, work, alpha=scale * _LOG2_E, out=work)
-                work.clamp_(min=floor).exp2_()
+                work.clamp_(min=floor, max=0.0).exp2_()
                 if weights is not None:
                     work.mul_(weights)
                 tile_peak[level, r] = top
