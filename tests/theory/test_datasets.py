@@ -435,7 +435,10 @@ GOOD, LABELS = cloud(6, 2)
         ({"points": GOOD[:5]}, "labels 'label' and points differ in number"),
         ({"labels": np.zeros(6, int)}, "only one label in 'label'"),
         ({"labels": [0.5, 1, 2, 0, 1, 2]}, "are no labels: got 0.5 in row 0"),
-        ({"labels": ["a", None, "b", "a", "b", "b"]}, "a label of 'label' is missing: got row 1"),
+        (
+            {"labels": ["a", None, "b", "a", "b", "b"]},
+            "a label of 'label' is missing: got none in row 1",
+        ),
         ({"labels": [0, 0, 0, 0, 0, 1], "leave_one_out": True}, "two members of every label"),
         ({"labels": {}}, "no labels"),
         ({"weights": np.ones(5)}, "weights and points differ in number"),

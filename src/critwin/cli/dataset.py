@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["dataset"]
 
 _MOST_LABELS = 100  # of a tree
+_MOST_LEVELS = 1000
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def dataset(
@@ -48,7 +50,8 @@ def dataset(
     ] = None,
     unit: Annotated[str, typer.Option(help="Unit of --levels.")] = "t",
     queries: Annotated[
-        int | None, typer.Option(min=1, help="Points noised; up to 2,000 unless given.")
+        int | None,
+        typer.Option(min=1, max=10_000_000, help="Points noised; up to 2,000 unless given."),
     ] = None,
     points: Annotated[
         str | None, typer.Option(help="Array or column of the points, where it is not plain.")
@@ -64,7 +67,9 @@ def dataset(
     ] = 0.1,
     confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str, typer.Option(help="Where it is computed: cpu, cuda, …")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where it is computed: cpu, cuda, cuda:1, …")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say when a perfect model of a labelled data set would decide each label."""
@@ -78,6 +83,11 @@ def dataset(
         raise InputError("confidence is out of range", got=confidence, wanted="between 0 and 1")
     if not 0 < epsilon < 1:
         raise InputError("epsilon is out of range", got=epsilon, wanted="between 0 and 1")
+    _check_device(device)
+    if levels is None and unit != "t":
+        raise InputError(
+            "--unit without --levels", got=f"--unit {unit}", wanted="the levels it is the unit of"
+        )
     chosen = None if levels is None else _levels(levels, unit)
     data = read_dataset(file, labels=label, points=points, weights=weights, size=size)
     logsnr = (
@@ -95,6 +105,7 @@ def dataset(
         seed=seed,
         device=device,
     )
+    found = _without_chance(found)
     if leave_one_out and found.reasons:
         raise InputError(
             next(iter(found.reasons.values())),
@@ -119,6 +130,7 @@ def _levels(options: list[str], unit: str) -> NDArray[np.float64]:
     from critwin.errors import InputError
     from critwin.levels import grid, to_logsnr
 
+    wanted = "FROM:TO:COUNT, or one level"
     parts = []
     for option in options:
         cells = option.split(":")
@@ -128,16 +140,67 @@ def _levels(options: list[str], unit: str) -> NDArray[np.float64]:
             if len(cells) not in (1, 3):
                 raise ValueError
         except ValueError:
+            raise InputError("--levels cannot be read", got=option, wanted=wanted) from None
+        if len(cells) == 3 and not 2 <= count <= _MOST_LEVELS:
             raise InputError(
-                "--levels cannot be read", got=option, wanted="FROM:TO:COUNT, or one level"
-            ) from None
+                "--levels: COUNT is out of range",
+                got=option,
+                wanted=f"from 2 to {_MOST_LEVELS} levels",
+            )
         parts.append(
             to_logsnr(ends, unit) if len(cells) == 1 else grid(ends[0], ends[1], count, unit=unit)
         )
     logsnr = -np.unique(-np.concatenate(parts))
     if len(logsnr) < 2:
-        raise InputError("a window needs at least two levels", got=len(logsnr))
+        raise InputError(
+            "a window needs at least two levels",
+            got=", ".join(options),
+            wanted=f"{wanted}, several times",
+        )
     return np.asarray(logsnr)
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    from critwin._texts import did_you_mean
+    from critwin.errors import InputError
+
+    if name.partition(":")[0] not in _DEVICES:
+        raise InputError(
+            "unknown device",
+            got=name if name.strip() else repr(name),
+            wanted=f"one of {', '.join(_DEVICES)}, or cuda:1 for the second of them",
+            next_step="an NVIDIA GPU is cuda"
+            if "gpu" in name.lower()
+            else did_you_mean(name, _DEVICES),
+        )
+    try:
+        torch.zeros(1, dtype=torch.float64, device=name)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+        raise InputError(
+            "this device is not there",
+            got=name,
+            wanted="cpu, or a device that PyTorch sees and that knows float64",
+            next_step="leave --device out",
+        ) from None
+
+
+def _without_chance(found: DatasetPrediction) -> DatasetPrediction:
+    """The prediction, with a reason for tables in which a label is kept no more than by chance."""
+    from dataclasses import replace
+
+    from critwin.quantities import chance
+
+    reasons, left_out = dict(found.reasons), dict(found.leave_one_out)
+    for name, tr in found.leave_one_out.items():
+        if tr.plateau <= chance(tr):
+            del left_out[name]
+            reasons[name] = (
+                f"leave-one-out of {name!r} has nothing to lose: nearest neighbours share it in "
+                f"{tr.plateau:.1%} of cases, no more than by chance ({chance(tr):.1%})"
+            )
+    return replace(found, reasons=reasons, leave_one_out=left_out)
 
 
 def _window(tr: Transitions, confidence: float) -> CriticalWindow:
@@ -234,8 +297,9 @@ def _lines(
 
     curve = found.collapse
     lines = [
-        f"{file}: {curve.num_points:,} points, {curve.dim:,} coordinates, "
-        f"{found.attrs['num_queries']:,} of them noised at {len(curve.logsnr)} levels"
+        f"{file}: {curve.num_points:,} points, {curve.dim:,} "
+        f"{'coordinate' if curve.dim == 1 else 'coordinates'}, "
+        f"{found.attrs['num_queries']:,} noised points at {len(curve.logsnr)} levels"
     ]
     lines += [f"note: {note}" for note in data.notes]
     if repeated := found.attrs["num_repeated_points"]:

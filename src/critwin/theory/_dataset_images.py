@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import some_of
 from critwin.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def read_folder(
         shape = opened[0][1]
     depth = 1 if mode == "L" else 3
     if (total := len(files) * shape[0] * shape[1] * depth) > _MAX_BYTES:
-        raise InputError("the images are too large", got=f"{total / 2**30:.1f} GiB")
+        raise InputError(
+            "the images are too large",
+            got=f"{total / 2**30:.1f} GiB",
+            wanted=f"at most {_MAX_BYTES / 2**30:g} GiB",
+            next_step="give a smaller --size",
+        )
     out = np.empty((len(files), shape[1], shape[0], depth), dtype=np.uint8)
     for k, file in enumerate(files):
         try:
@@ -81,6 +87,8 @@ def _unreadable(file: Path, error: Exception) -> InputError:
     return InputError(
         f"{file.name} cannot be read as an image",
         got=(" ".join(str(error).split()) or type(error).__name__)[:120],
+        wanted="a picture, e.g. PNG or JPEG",
+        next_step="mend it or leave it out",
     )
 
 
@@ -91,7 +99,11 @@ def _metadata(folder: Path) -> tuple[list[Path], dict[str, NDArray[Any]]]:
             rows = list(reader)
             names = list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError("metadata.csv cannot be read", got=str(error)) from error
+        raise InputError(
+            "metadata.csv cannot be read",
+            got=str(error),
+            wanted="UTF-8 text: file_name and labels, then a row for every image",
+        ) from error
     if "file_name" not in names or not rows:
         raise InputError(
             "metadata.csv names no images",
@@ -100,15 +112,19 @@ def _metadata(folder: Path) -> tuple[list[Path], dict[str, NDArray[Any]]]:
         )
     root, files = folder.resolve(), []
     for number, row in enumerate(rows):
-        if None in row or None in row.values():
+        cells = [value for key, value in row.items() if key is not None and value is not None]
+        if len(cells) < len(names) or None in row:
             raise InputError(
-                f"metadata.csv, row {number + 1}: wrong number of cells", wanted=str(len(names))
+                f"metadata.csv, row {number + 1}: wrong number of cells",
+                got=len(cells) + len(row.get(None, ())),
+                wanted=f"{len(names)}, one for each of {some_of(names)}",
             )
         file = (folder / row["file_name"]).resolve()
         if not file.is_relative_to(root) or not file.is_file():
             raise InputError(
                 f"metadata.csv, row {number + 1}: no such image in the folder",
                 got=row["file_name"],
+                wanted="the path of an image from the folder",
             )
         files.append(file)
     columns = {

@@ -22,6 +22,7 @@ __all__ = ["LabelColumn", "PointSet", "check_points", "label_column"]
 _CHUNK = 1 << 22  # numbers looked at in one go
 _MAX_LABELS = 500  # tables of L x I x J numbers are held
 _MAX_LOGIT = 1e30  # snr |x|^2 that float32 can hold with room
+_VARIANCES = (1e-24, 1e24)  # of which levels and float32 have room on both sides
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -157,12 +158,24 @@ def check_points(points: ArrayLike, weights: ArrayLike | None) -> tuple[PointSet
                 got=f"{part[tuple(place)]} in row {keep[place[0] + rows.start]}",
                 wanted="finite numbers",
             )
-    squares = np.concatenate(
-        [((table[rows] - centre) ** 2).sum(axis=1, dtype=np.float64) for rows in _chunks(table)]
-    )
-    variance = float(law @ squares)
-    if not variance > 1e-24 * max(float(centre @ centre), 1e-300):
-        raise InputError("all points are the same", got="constant arrays", wanted="some variance")
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.concatenate(
+            [
+                ((table[rows] - centre) ** 2).sum(axis=1, dtype=np.float64)
+                for rows in _chunks(table)
+            ]
+        )
+        variance, shared = float(law @ squares), float(centre @ centre)
+    is_large = not (variance <= _VARIANCES[1] and np.isfinite(shared))
+    if not is_large and not variance > 1e-24 * max(shared, 1e-300):
+        raise _no_variance(table, variance)
+    if is_large or variance < _VARIANCES[0]:
+        raise InputError(
+            f"points are too {'large' if is_large else 'small'}",
+            got=f"a variance of {variance:.3g}",
+            wanted=f"one between {_VARIANCES[0]:g} and {_VARIANCES[1]:g}",
+            next_step="measure in another unit",
+        )
     found = PointSet(
         points=table,
         weights=mass,
@@ -171,6 +184,18 @@ def check_points(points: ArrayLike, weights: ArrayLike | None) -> tuple[PointSet
         largest=float(squares.max()),
     )
     return found, keep
+
+
+def _no_variance(table: NDArray[Any], variance: float) -> InputError:
+    """Points that are the same, or that float64 cannot tell apart."""
+    if all(bool(np.all(table[rows] == table[0])) for rows in _chunks(table)):
+        return InputError("all points are the same", got="constant arrays", wanted="some variance")
+    return InputError(
+        "points are too near to one another for float64",
+        got=f"a variance of {variance:.3g}",
+        wanted="1e-12 or more of a point's length between them",
+        next_step="take away what all points share, or measure in another unit",
+    )
 
 
 def label_column(name: str, labels: ArrayLike, keep: NDArray[np.int64], num: int) -> LabelColumn:
@@ -201,10 +226,17 @@ def label_column(name: str, labels: ArrayLike, keep: NDArray[np.int64], num: int
         values.dtype.kind == "O" and all(isinstance(v, float) for v in values)
     ):
         numbers = values.astype(np.float64)
+        if np.any(missing := np.isnan(numbers)):
+            raise InputError(
+                f"a label of {name!r} is missing",
+                got=f"nan in row {keep[np.flatnonzero(missing)[0]]}",
+                wanted="a label for every point",
+                next_step="leave such points out",
+            )
         if np.any(bad := ~(np.isfinite(numbers) & (numbers == np.rint(numbers)))):
             raise InputError(
                 f"labels {name!r} are no labels",
-                got=f"{numbers[bad][0]} in row {keep[np.flatnonzero(bad)[0]]}",
+                got=f"{numbers[bad][0]:.6g} in row {keep[np.flatnonzero(bad)[0]]}",
                 wanted="text or whole numbers",
                 next_step="bin a continuous value first",
             )
@@ -213,8 +245,9 @@ def label_column(name: str, labels: ArrayLike, keep: NDArray[np.int64], num: int
     if np.any(text == ""):
         raise InputError(
             f"a label of {name!r} is missing",
-            got=f"row {keep[np.flatnonzero(text == '')[0]]}",
+            got=f"none in row {keep[np.flatnonzero(text == '')[0]]}",
             wanted="a label for every point",
+            next_step="leave such points out",
         )
     found, codes = np.unique(text, return_inverse=True)
     order = sorted(range(len(found)), key=lambda k: _natural(str(found[k])))

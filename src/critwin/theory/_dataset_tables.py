@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import some_of
 from critwin.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def read_embeddings(
         raise InputError(
             f"{path.name}: no such column of lists",
             got=points,
-            wanted=f"one of {', '.join(lists) or '(none)'}",
+            wanted=f"one of {some_of(list(lists))}" if lists else "no name: it has none",
+            next_step=None if lists else "leave --points out: columns of numbers are the points",
         )
     if points is None and len(lists) > 1:
         raise InputError(
             f"{path.name}: which column holds the points?",
-            got=", ".join(lists),
+            got=some_of(list(lists)),
+            wanted="one column of lists",
             next_step="name it with --points",
         )
     if lists:
@@ -62,12 +65,19 @@ def read_embeddings(
     if not chosen:
         raise InputError(
             f"{path.name}: no columns of numbers for the points",
-            got=", ".join(f"{k} ({v.dtype})" for k, v in columns.items())[:150],
+            got=some_of([f"{k} ({_kind(v)})" for k, v in columns.items()]),
+            wanted="columns of numbers, or one column of lists",
             next_step="name the labels with --label if coordinates are whole numbers",
         )
     table = np.stack([columns.pop(name) for name in chosen], axis=1).astype(np.float64)
     span = chosen[0] if len(chosen) == 1 else f"{chosen[0]} … {chosen[-1]}"
     return table, columns, [f"points: {len(chosen)} columns of numbers, {span}"]
+
+
+def _kind(value: NDArray[Any]) -> str:
+    return {"O": "text", "b": "true or false", "i": "whole numbers", "u": "whole numbers"}.get(
+        value.dtype.kind, str(value.dtype)
+    )
 
 
 def _csv(path: Path) -> Columns:
@@ -77,10 +87,17 @@ def _csv(path: Path) -> Columns:
         frame = pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{path.name} cannot be read as a table", got=" ".join(str(error).split())[:150]
+            f"{path.name} cannot be read as a table",
+            got=" ".join(str(error).split())[:150],
+            wanted="UTF-8 text: a line of names, then rows of one length",
+            next_step="mend that place",
         ) from error
     if len(frame) == 0:
-        raise InputError(f"{path.name}: the table has no rows")
+        raise InputError(
+            f"{path.name}: the table has no rows",
+            got=f"columns {some_of([str(name) for name in frame.columns])}",
+            wanted="a row for every point",
+        )
     return {
         str(name): frame[name].to_numpy(
             dtype=None if frame[name].dtype.kind in "biuf" else np.object_
@@ -96,10 +113,17 @@ def _parquet(path: Path) -> tuple[Columns, Columns]:
         table = parquet.ParquetFile(path).read()
     except (arrow.ArrowException, ValueError, OSError) as error:
         raise InputError(
-            f"{path.name} cannot be read as Parquet", got=" ".join(str(error).split())[:150]
+            f"{path.name} cannot be read as Parquet",
+            got=" ".join(str(error).split())[:150],
+            wanted="a Parquet file",
+            next_step="write the file again",
         ) from error
     if table.num_rows == 0:
-        raise InputError(f"{path.name}: the table has no rows")
+        raise InputError(
+            f"{path.name}: the table has no rows",
+            got=f"columns {some_of(table.column_names)}",
+            wanted="a row for every point",
+        )
     lists: Columns = {}
     columns: Columns = {}
     for name in table.column_names:

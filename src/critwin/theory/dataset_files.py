@@ -84,9 +84,18 @@ def read_dataset(
         )
     is_folder = place.is_dir()
     if size is not None and (not is_folder or size < 1):
-        raise InputError("a size is for images of a folder, at least 1 pixel", got=size)
+        raise InputError(
+            "a size is for images of a folder, at least 1 pixel",
+            got=f"size {size} for {place.name}",
+            wanted="a whole number >= 1 with a folder",
+        )
     if points is not None and is_folder:
-        raise InputError("the points of a folder are its images", got=points)
+        raise InputError(
+            "the points of a folder are its images",
+            got=points,
+            wanted="no name of points",
+            next_step="leave --points out",
+        )
     if is_folder:
         found = _Found(*read_folder(place, size=size), "the images", {})
     elif place.suffix.lower() == ".npz":
@@ -102,13 +111,19 @@ def read_dataset(
             wanted=".npz, .parquet, .csv, .tsv, or a folder of images",
         )
     table, columns, notes = found.table, found.columns, found.notes
-    if not len(table):
+    if len(table) < 2:
         raise InputError(
-            f"{place.name} holds no points",
+            f"{place.name} holds {'a single point' if len(table) else 'no points'}",
             got=f"{found.name} of shape {table.shape}",
             wanted="at least two points with their labels",
         )
     mass = None
+    if weights is not None and weights in (labels or ()):
+        raise InputError(
+            "a column cannot be labels and weights at once",
+            got=weights,
+            wanted="another column for one of them",
+        )
     if weights is not None:
         mass = columns.pop(_known(place, found, [weights])[0])
         if mass.dtype.kind not in "iuf":
@@ -256,6 +271,7 @@ def _no_labels(path: Path, points: str, unfit: Mapping[str, str]) -> InputError:
             f"{path.name}: no labels beside the points",
             got=f"{points} alone",
             wanted=f"an array or column with one label for each point: {wanted}",
+            next_step=None if path.suffix == ".npz" else "name the column with --label",
         )
     if len(unfit) == 1:
         ((name, why),) = unfit.items()

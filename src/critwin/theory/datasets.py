@@ -240,10 +240,24 @@ def suggest_levels(
     found = dataset_prediction(
         points, labels, wide, weights=weights, num_queries=64, seed=seed, device=device
     )
-    curves = np.array([kept(tr) for tr in found.transitions.values()])
-    alone = np.array([kept(tr) for tr in found.leave_one_out.values()] or curves)
+    curves = _curves(found.transitions)
+    if not len(curves):  # repeated points with unlike labels: say what the first one lacks
+        kept(next(iter(found.transitions.values())))
+    alone = _curves(found.leave_one_out)
+    alone = alone if len(alone) else curves
     is_lost = np.maximum.accumulate(curves.max(axis=0)[::-1])[::-1] < 0.02
     is_whole = (curves.min(axis=0) > 0.98) & (alone.min(axis=0) > 0.85)
     first = max(int(np.minimum.accumulate(is_whole).sum()) - 1, 0)
     last = min(len(wide) - int(is_lost.sum()), len(wide) - 1)
     return np.linspace(wide[first], wide[max(last, first + 1)], count)
+
+
+def _curves(tables: Mapping[str, Transitions]) -> Array:
+    """What is kept, of every column that has something to lose."""
+    curves = []
+    for tr in tables.values():
+        try:
+            curves.append(kept(tr))
+        except InputError:  # its plateau does not exceed chance
+            continue
+    return np.array(curves)
