@@ -93,6 +93,35 @@ def test_a_run_that_grows_equals_one_that_was_large(
         start(tmp_path / "grown")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"values": [2.0, 0.0, -2.0]}, {"values": [-2.0, 0.0, 2.0]}),
+        ({"from": 2.0, "to": -2.0, "count": 3}, {"from": -2.0, "to": 2.0, "count": 3}),
+        (
+            {"unit": "t", "from": 0.2, "to": 1.7, "count": 4},
+            {"unit": "t", "from": 1.7, "to": 0.2, "count": 4},
+        ),
+    ],
+)
+def test_the_order_of_levels_does_not_matter(
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    first, second = (changed(levels={"unit": "logsnr", **levels}) for levels in (one, other))
+    start(tmp_path / "a", first)
+    start(tmp_path / "b", second)
+    assert open_run(tmp_path / "a").digest() == open_run(tmp_path / "b").digest()
+    assert start(tmp_path / "a", second).num_new == 0  # the same run, and it is complete
+
+
+def test_levels_that_turn_back_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"not in order: got logsnr = 0 before 1; wanted strictly"
+    ):
+        start(tmp_path / "a", changed(levels={"unit": "logsnr", "values": [2.0, 0.0, 1.0]}))
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_finer_grid_of_the_same_ends_only_adds_levels(tmp_path: Path) -> None:
     def levels(count: int) -> dict[str, Any]:
         return changed(levels={"unit": "t", "from": 0.2, "to": 5.0, "count": count})

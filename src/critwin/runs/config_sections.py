@@ -189,9 +189,9 @@ class LevelsSection(Section):
 
     Attributes:
         unit: Unit of the numbers; the grid is uniform in it.
-        values: Levels in increasing or decreasing order.
+        values: Levels in increasing or decreasing order; both are the same run.
         start: One end of the grid (``from`` in the file).
-        stop: The other end (``to`` in the file).
+        stop: The other end (``to`` in the file); which of them is larger does not matter.
         count: Number of levels of the grid; none where a search chooses them.
     """
 
