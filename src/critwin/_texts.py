@@ -141,7 +141,7 @@ def unknown_name(what: str, name: str, known: Iterable[str], *, more: str = "") 
     close = difflib.get_close_matches(str(name), names, n=1)
     return InputError(
         f"unknown {what}",
-        got=name,
+        got=name or "an empty name",
         wanted=(f"one of {some_of(names)}" if names else "none: there is none") + more,
         next_step=f"did you mean {close[0]!r}?" if close else None,
     )

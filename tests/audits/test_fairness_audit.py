@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from critwin.audits.fairness import fairness_audit
-from critwin.audits.fairness_runs import ARMS, audit_fairness_run, start_runs
+from critwin.audits.fairness_runs import ARMS, audit_fairness_run
+from critwin.audits.fairness_start import start_runs
 from critwin.audits.section import load_all, section_of
 from critwin.cli import main
 from critwin.errors import InputError
@@ -139,7 +140,10 @@ def test_mistakes_are_one_line(
     own = ["audit", "fairness", first, "--no-report"]
     wrong = [
         ([*own, "--attribute", "hair"], "unknown feature: got hair; wanted one of component"),
-        ([*own, "--attribute", "component", "--condition", "z"], "no such condition"),
+        (
+            [*own, "--attribute", "component", "--condition", "z"],
+            "unknown condition",
+        ),
         ([*own, "--attribute", "component", "--reference", str(table)], "no share of c"),
         ([*own, "--attribute", "component", "--reference", "data"], "unknown"),
         ([*own, "--attribute", "component", "--fidelity", "component"], "FEATURE=LABEL"),
@@ -193,7 +197,11 @@ def test_conditions_and_sources_are_checked(folders: tuple[Path, Path], tmp_path
         start_runs("mixture", tmp_path / "x", condition="a", attribute="component", instead="a")
     with pytest.raises(InputError, match="by the attribute that is audited"):
         start_runs(
-            "mixture", tmp_path / "x", condition="a", attribute="component", fidelity="component"
+            "mixture",
+            tmp_path / "x",
+            condition="a",
+            attribute="component",
+            fidelity=("component", "a"),
         )
     assert not (tmp_path / "x").exists()
 

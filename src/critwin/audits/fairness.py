@@ -12,20 +12,19 @@ Source: Li, Karan & Chen (2025), *Blink of an eye*, sec. 5 (windows as a diagnos
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin._texts import some_of, unknown_name
 from critwin.audits.drift import Drift, drift_of
-from critwin.audits.fidelity import check_fidelity, fidelity_of
 from critwin.audits.groups import Groups, group_windows
 from critwin.audits.interventions import Interventions, intervention_effects
 from critwin.audits.law import AttributeLaw, attribute_law, holm
 from critwin.audits.metrics import GroupMetrics, metrics_of_records
+from critwin.audits.questions import Question, check_question, condition_among, fidelity_of
 from critwin.audits.references import Reference, reference_of
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
@@ -158,13 +157,14 @@ def fairness_audit(
     confidence: float = 0.95,
     seed: int = 0,
     rerun: str = "",
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> FairnessAudit:
     """Audit one condition and one attribute.
 
     Args:
         records: Records of forward–reverse, or of an intervention, whose sources the model
             generated under the condition under which they are denoised.
-        attribute: The attribute: a feature, or a product.
+        attribute: The attribute: a feature.
         condition: The condition; the one that the records have unless given.
         reference: ``"uniform"``, ``"data"``, label -> share, or a CSV file of shares.
         data: Shares in the training data, for the reference ``"data"``.
@@ -179,6 +179,7 @@ def fairness_audit(
         confidence: Of all limits; tests are of size ``1 - confidence``.
         seed: Seed of resamples.
         rerun: Command that does it again.
+        progress: Called with what is done, how many steps of it, and how many in all.
 
     Returns:
         The audit; a part that the records cannot tell is None and says why.
@@ -191,23 +192,12 @@ def fairness_audit(
         raise InputError("confidence is out of range", got=confidence, wanted="in [0.5, 1)")
     _check_sources(records)
     own, condition = rows_of_condition(records, condition)
-    if attribute not in own.features:
-        raise unknown_name("feature", attribute, own.features)
-    labels = own.features[attribute].labels
-    if len(labels) < 2:
-        raise InputError(
-            f"feature {attribute!r} has one group only", got=labels[0], wanted="two or more labels"
-        )
-    if errors is not None and set(errors.labels) != set(labels):
-        raise InputError(
-            f"the error matrix is not of {attribute!r}: its labels are others",
-            got=some_of(errors.labels),
-            wanted=some_of(labels),
-            next_step=f"measure the labeller of {attribute!r}",
-        )
-    target = reference_of(reference, labels, data=data)
-    told = fidelity_of(own, condition, attribute) if fidelity is None else fidelity
-    check_fidelity(own, told, attribute)
+    labels = {name: columns.labels for name, columns in own.features.items()}
+    asked = Question(attribute=attribute, reference=reference, fidelity=fidelity, errors=errors)
+    check_question(asked, labels)
+    target = reference_of(reference, labels[attribute], data=data)
+    told = fidelity_of(labels, condition, attribute) if fidelity is None else fidelity
+    tell = progress or (lambda *_: None)
     law = _law(own, attribute, condition, target, errors, confidence, seed)
     reasons: dict[str, str] = {}
     groups = drift = window = None
@@ -218,12 +208,14 @@ def fairness_audit(
         if tr.weights is None:  # the images are the model's own, and so are their shares
             tr = transitions_from_records(_with_shares(own, law), attribute)
         groups = group_windows(tr, epsilon=epsilon, confidence=confidence, seed=seed)
+        tell("questions", 2, 4)
         drift = drift_of(tr, confidence=confidence, seed=seed)
         whole = critical_window(tr, test=False, confidence=confidence)
         if whole.start is not None and whole.end is not None:
             window = (whole.start.t, whole.end.t)
     except InputError as error:
         reasons["groups"] = reasons["drift"] = str(error)
+    tell("questions", 3, 4)
     found = None
     changed = own if is_intervention(own) else interventions
     if changed is None:
@@ -242,6 +234,7 @@ def fairness_audit(
             largest_loss=largest_loss,
             confidence=confidence,
         )
+    tell("questions", 4, 4)
     return FairnessAudit(
         attribute=attribute,
         condition=condition,
@@ -271,18 +264,7 @@ def rows_of_condition(records: Records, condition: str | None) -> tuple[Records,
     Raises:
         InputError: If there is no such condition, or there are several and none was named.
     """
-    known = np.unique(records.condition).tolist()
-    shown = ", ".join(name or "none" for name in known[:20])
-    if condition is None:
-        if len(known) != 1:
-            raise InputError(
-                "several conditions; audit one at a time", got=shown, next_step="name one of them"
-            )
-        name = known[0]
-    else:
-        name = "" if condition == "none" else condition
-        if name not in known:
-            raise InputError("no such condition", got=condition, wanted="one of " + shown)
+    name = condition_among(np.unique(records.condition).tolist(), condition)
     return select(records, records.condition == name), name or None
 
 

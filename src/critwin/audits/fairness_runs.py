@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from critwin.audits.altered import altered_steps
-from critwin.audits.fairness import FairnessAudit, fairness_audit, rows_of_condition
-from critwin.audits.fidelity import refuse_attribute
-from critwin.audits.references import data_reference
+from critwin.audits.altered_runs import arms_of_run, segments_of, steps_of_run
+from critwin.audits.fairness import FairnessAudit, fairness_audit
+from critwin.audits.questions import (
+    Question,
+    check_question,
+    condition_among,
+)
+from critwin.audits.references import data_reference, reference_of
 from critwin.audits.section import save
 from critwin.errors import InputError
 from critwin.experiments.arms import Arm, arms_of
-from critwin.experiments.outcomes import is_intervention
 from critwin.runs.folder import Run, open_run
-from critwin.views import transitions_from_records
 from critwin.windows import critical_window
 
 if TYPE_CHECKING:
-    from critwin.experiments.measuring import Progress
     from critwin.features.labelling import ErrorMatrix
     from critwin.models.base import Model
     from critwin.transitions import Transitions
 
 __all__ = [
     "ARMS",
-    "TIMES",
     "arms_around",
     "audit_fairness_run",
     "decided_between",
-    "start_runs",
 ]
-
-TIMES = (0.3, 0.6, 1.0, 1.4, 1.8, 2.2, 2.6, 3.2, 4.0)
-"""OU times of a started run."""
 
 ARMS = ("inside the window", "before it", "after it", "everywhere")
 """Arms of a started run; generation goes from much noise (before the window) to little."""
@@ -57,6 +53,7 @@ def audit_fairness_run(
     confidence: float = 0.95,
     rerun: str = "",
     keep: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> FairnessAudit:
     """Audit a run whose sources the model generated under a condition.
 
@@ -74,6 +71,7 @@ def audit_fairness_run(
         confidence: Of all limits.
         rerun: Command that does it again.
         keep: Whether to keep the result in the run folder.
+        progress: Called with what is done, how many steps of it, and how many in all.
 
     Returns:
         The audit.
@@ -84,12 +82,23 @@ def audit_fairness_run(
         RunFolderError: If a folder cannot be read or written.
     """
     own = run if isinstance(run, Run) else open_run(run)
-    records = own.records()
+    asked = Question(attribute=attribute, reference=reference, fidelity=fidelity, errors=errors)
+    check_question(asked, own.labels)
     _check_conditions(own)
+    _check_range(largest_loss, confidence)
+    drawn = [row["condition"] for row in own.sources()]
+    name = condition_among(drawn, condition) or None if drawn else condition
     second = interventions
     if second is not None and not isinstance(second, Run):
         second = open_run(second)
-    changed = own if is_intervention(records) else second
+    if second is not None and own.config.experiment.name == "intervene":
+        raise InputError(
+            "the run is one of interventions itself",
+            got=f"{own.path} and {second.path}",
+            wanted="a run of forward_reverse beside a run of interventions, or one run",
+            next_step="leave one of them out",
+        )
+    changed = own if own.config.experiment.name == "intervene" else second
     steps: Mapping[str, int] = {}
     segments: Mapping[str, Any] = {}
     if changed is not None:
@@ -103,23 +112,36 @@ def audit_fairness_run(
                 got=str(changed.info["model"]["name"]),
                 wanted=str(own.info["model"]["name"]),
             )
-        steps, segments = _steps(changed, model)
+        check_question(asked, changed.labels)
+        if changed is not own:
+            condition_among([row["condition"] for row in changed.sources()], name or "none")
     data = None
     if reference == "data":
         from critwin.models.training import training_data
 
-        _, name = rows_of_condition(records, condition)
         section = own.config.model
         told = training_data(section.name, list(own.labels), section.options)
         data = data_reference(told, attribute, name, own.labels)
+        reference_of(reference, own.labels[attribute], data=data)
+    tell = progress or (lambda *_: None)
+    num_read = 1 + (changed is not None) + (second is not None)
+    tell("runs read", 0, num_read)
+    if changed is not None:
+        segments = segments_of(arms_of_run(changed))
+        steps = steps_of_run(changed, model, keep=keep)
+    rows = []
+    for part in (own, second):
+        rows.append(None if part is None else part.records())
+        tell("runs read", len(rows), num_read)
+    assert rows[0] is not None
     audit = fairness_audit(
-        records,
+        rows[0],
         attribute=attribute,
         condition=condition,
         reference=reference,
         data=data,
         fidelity=fidelity,
-        interventions=None if second is None else second.records(),
+        interventions=rows[1],
         steps=steps,
         segments=segments,
         errors=errors,
@@ -127,6 +149,7 @@ def audit_fairness_run(
         confidence=confidence,
         seed=own.config.run.seed,
         rerun=rerun,
+        progress=progress,
     )
     if keep:
         save(
@@ -201,96 +224,11 @@ def decided_between(tr: Transitions) -> tuple[float, float]:
     return low, min(high, most)
 
 
-def start_runs(
-    model: str,
-    out: str | Path,
-    *,
-    condition: str,
-    attribute: str,
-    fidelity: str | None = None,
-    instead: str = "none",
-    options: Mapping[str, Any] | None = None,
-    times: Sequence[float] = TIMES,
-    num_images: int = 100,
-    steps: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-    threads: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    say: Callable[[str], None] | None = None,
-) -> tuple[Path, Path]:
-    """Measure when a condition's attribute is decided, then change the condition around it.
-
-    Args:
-        model: Name of the model.
-        out: Run folder; interventions go to the folder of the same name with ``-interventions``.
-            The same call goes on with both.
-        condition: The condition.
-        attribute: Name of the feature.
-        fidelity: Another feature to read, which tells whether an image is of the condition.
-        instead: Condition of the arms where something is changed.
-        options: Options of the model.
-        times: OU times of the first run.
-        num_images: Images that are generated and audited.
-        steps: Steps of the whole schedule.
-        batch_size: Number of rows of every batch.
-        seed: Seed of all random streams.
-        threads: Threads of torch.
-        progress: Called after each batch.
-        say: Called with lines that the user should see.
-
-    Returns:
-        Both folders.
-
-    Raises:
-        InputError: If the model has no such condition or feature, or the new condition is the
-            same.
-    """
-    from critwin.runs.config import parse_config
-    from critwin.runs.executor import run_experiment
-
-    if instead == condition:
-        raise InputError("the condition is changed to itself", got=instead, wanted="another one")
-    if fidelity is not None:
-        refuse_attribute(fidelity, attribute)
-    features = [attribute] + ([] if fidelity is None else [fidelity])
-    first, second = Path(out), Path(out).with_name(Path(out).name + "-interventions")
-    choices: dict[str, Any] = {} if steps is None else {"steps": steps}
-    shared: dict[str, Any] = {
-        "model": {"name": model, **dict(options or {})},
-        "sources": {"count": num_images, "conditions": [condition]},
-        "feature": [{"name": name} for name in features],
-    }
-
-    def text(folder: Path) -> dict[str, Any]:
-        return {"run": {"out": str(folder), "seed": seed, "batch_size": batch_size}, **shared}
-
-    told: dict[str, Any] = {"threads": threads, "progress": progress, "say": say}
-    levels = {"unit": "t", "values": [float(t) for t in sorted(times)]}
-    config = {**text(first), "levels": levels, "denoise": {"condition": "same", **choices}}
-    run_experiment(parse_config(config), **told)
-    low, high = decided_between(transitions_from_records(open_run(first).records(), attribute))
-    arms = [
-        {
-            "name": arm.name,
-            "segments": [_plain(s.t_high, s.t_low, s.condition) for s in arm.segments],
-        }
-        for arm in arms_around(low, high, instead)
-    ]
-    changed = {**text(second), "experiment": {"name": "intervene", "arm": arms}}
-    if choices:
-        changed["denoise"] = choices
-    run_experiment(parse_config(changed), **told)
-    return first, second
-
-
-def _plain(high: float, low: float, condition: str) -> dict[str, Any]:
-    row: dict[str, Any] = {"condition": condition}
-    if high != float("inf"):
-        row["from"] = round(high, 3)
-    if low > 0:
-        row["to"] = round(low, 3)
-    return row
+def _check_range(largest_loss: float, confidence: float) -> None:
+    if not 0.0 <= largest_loss <= 1.0:
+        raise InputError("largest_loss is out of range", got=largest_loss, wanted="in [0, 1]")
+    if not 0.5 <= confidence < 1.0:
+        raise InputError("confidence is out of range", got=confidence, wanted="in [0.5, 1)")
 
 
 def _check_intervention(run: Run) -> None:
@@ -321,47 +259,3 @@ def _check_conditions(run: Run) -> None:
             got=f"{', '.join(sorted(str(c or 'none') for c in drawn))} and {told}",
             wanted='condition = "same" under [denoise]',
         )
-
-
-def _steps(run: Run, model: Model | None) -> tuple[dict[str, int], dict[str, Any]]:
-    """Steps that the arms of a run alter, and their stretches."""
-    config = run.config
-    arms = arms_of(
-        {
-            arm.name: [
-                {
-                    key: value
-                    for key, value in (
-                        ("from", s.start),
-                        ("to", s.stop),
-                        ("condition", s.condition),
-                        ("guidance", s.guidance),
-                    )
-                    if value is not None
-                }
-                for s in arm.segments
-            ]
-            for arm in config.experiment.arm
-        }
-    )
-    segments = {
-        arm.name: tuple(
-            (None if s.t_high == float("inf") else s.t_high, s.t_low, s.condition)
-            for s in arm.segments
-        )
-        for arm in arms
-    }
-    engine = model
-    if engine is None:
-        from critwin.models.registry import load_model
-
-        try:
-            engine = load_model(config.model.name, **config.model.options)
-        except InputError:  # the model is not here: what was measured still is
-            return {}, segments
-    if str(engine.fingerprint) != str(run.info["model"]["fingerprint"]):
-        return {}, segments
-    steps = altered_steps(
-        engine, arms, steps=config.denoise.steps, reversal=str(run.info["reversal"])
-    )
-    return steps, segments

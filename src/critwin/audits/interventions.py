@@ -23,8 +23,8 @@ import numpy as np
 
 from critwin._intervals import paired_interval
 from critwin._texts import unknown_name
-from critwin.audits.fidelity import check_fidelity
 from critwin.audits.law import FEWEST
+from critwin.audits.questions import check_fidelity
 from critwin.audits.recommendation import LossVerdict, recommend
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
@@ -159,7 +159,7 @@ def intervention_effects(
             wanted="records of the experiment intervene",
         )
     labels = _columns(records, attribute).labels
-    check_fidelity(records, fidelity, attribute)
+    check_fidelity({k: c.labels for k, c in records.features.items()}, fidelity, attribute)
     if len(labels) != len(reference.shares):
         raise InputError("the reference is of other labels", got=len(reference.shares))
     told = effects(records, attribute, confidence=confidence)

@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 from critwin.errors import InputError
 
-__all__ = ["finish", "refuse_with_run"]
+__all__ = ["check_confidence", "check_out", "check_times", "finish", "refuse_with_run"]
+
+_LONGEST = 40.0  # no model starts at more noise than at this OU time
 
 
 class _Audit(Protocol):
@@ -33,7 +35,65 @@ def refuse_with_run(options: Mapping[str, Any]) -> None:
         raise InputError(
             "a run folder has its model, images and levels already",
             got=", ".join(given),
+            wanted="none of them beside a run folder",
             next_step="leave them out, or leave the run folder out",
+        )
+
+
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that no interval has.
+
+    Args:
+        confidence: The value of ``--confidence``.
+
+    Raises:
+        InputError: If it is out of range.
+    """
+    if not 0.5 <= confidence < 1.0:
+        is_percent = 50 <= confidence < 100
+        raise InputError(
+            "--confidence out of range",
+            got=confidence,
+            wanted="in [0.5, 1)",
+            next_step=f"did you mean {confidence / 100:g}?" if is_percent else None,
+        )
+
+
+def check_times(times: Sequence[float] | None) -> None:
+    """Refuse levels that no run can have.
+
+    Args:
+        times: Values of ``--level``, OU times; None and empty: not given.
+
+    Raises:
+        InputError: If one is no positive number that a model could start from, or comes twice.
+    """
+    seen: set[float] = set()
+    for t in times or ():
+        if not 0.0 < t <= _LONGEST:
+            raise InputError(
+                "--level out of range", got=t, wanted=f"an OU time above 0 and up to {_LONGEST:g}"
+            )
+        if t in seen:
+            raise InputError("--level comes twice", got=t, wanted="every level once")
+        seen.add(t)
+
+
+def check_out(out: Path | None) -> None:
+    """Refuse a run folder that is a file.
+
+    Args:
+        out: The value of ``--out``.
+
+    Raises:
+        InputError: If it is a file.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise InputError(
+            "the run folder is a file",
+            got=str(out),
+            wanted="a folder, or a name that is free",
+            next_step="choose another --out",
         )
 
 

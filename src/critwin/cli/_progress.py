@@ -16,7 +16,7 @@ from critwin.cli._output import interactive, note
 if TYPE_CHECKING:
     from critwin.experiments.measuring import Progress
 
-__all__ = ["SECONDS_BETWEEN_LINES", "duration", "plain_progress", "progress_bar"]
+__all__ = ["SECONDS_BETWEEN_LINES", "duration", "plain_progress", "progress_bar", "steps_done"]
 
 SECONDS_BETWEEN_LINES = 60.0
 """At least so far apart are two plain lines of progress."""
@@ -104,6 +104,23 @@ def plain_progress(
         say(line)
 
     return show
+
+
+def steps_done(show: Callable[[Progress], None]) -> Callable[[str, int, int], None]:
+    """What tells of steps of an audit, all of which take about as long.
+
+    Args:
+        show: What shows the progress of a run.
+
+    Returns:
+        What to call after each step: what is done, how many of it, and how many in all.
+    """
+    from critwin.experiments.measuring import Progress
+
+    def tell(phase: str, num_done: int, num_total: int) -> None:
+        show(Progress(phase, num_done, num_total, 0, float(num_done), float(num_total)))
+
+    return tell
 
 
 def duration(seconds: float, *, is_rough: bool = False) -> str:

@@ -59,17 +59,31 @@ def fairness(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Audit fairness: shares of groups, when they are decided, where to change them."""
-    from critwin.audits.fairness_runs import TIMES, audit_fairness_run, start_runs
-    from critwin.cli._audits import finish, refuse_with_run
+    from critwin.audits.fairness_runs import audit_fairness_run
+    from critwin.audits.questions import refuse_attribute
+    from critwin.cli._audits import (
+        check_confidence,
+        check_out,
+        check_times,
+        finish,
+        refuse_with_run,
+    )
     from critwin.cli._output import note
-    from critwin.cli._progress import progress_bar
+    from critwin.cli._progress import progress_bar, steps_done
     from critwin.errors import InputError
 
-    if not 0.5 <= confidence < 1.0:
-        raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
+    check_confidence(confidence)
+    check_times(level)
     if not 0.0 <= largest_loss <= 1.0:
         raise InputError("--largest-loss out of range", got=largest_loss, wanted="in [0, 1]")
     told = _fidelity(fidelity)
+    if told is not None:
+        refuse_attribute(told[0], attribute)
+    matrix = None
+    if errors is not None:
+        from critwin.features.labelling import read_error_matrix
+
+        matrix = read_error_matrix(errors)
     if run is None:
         needed = {"--model": model, "--condition": condition, "--out": out}
         if missing := [name for name, value in needed.items() if value is None]:
@@ -78,6 +92,16 @@ def fairness(
                 got="no run folder, and no " + ", ".join(missing),
                 wanted="a run folder, or all of " + ", ".join(needed),
             )
+        if interventions is not None:
+            raise InputError(
+                "interventions are started too",
+                got=f"--interventions {interventions}",
+                wanted="no --interventions beside --model",
+                next_step="leave it out, or give the run folder that it belongs to",
+            )
+        check_out(out)
+        from critwin.audits.fairness_start import TIMES, start_runs
+
         assert model is not None
         assert condition is not None
         assert out is not None
@@ -87,7 +111,9 @@ def fairness(
                 out,
                 condition=condition,
                 attribute=attribute,
-                fidelity=None if told is None else told[0],
+                reference=reference,
+                fidelity=told,
+                errors=matrix,
                 instead="none" if instead is None else instead,
                 times=level or TIMES,
                 num_images=100 if images is None else images,
@@ -107,6 +133,7 @@ def fairness(
             "--level": level,
             "--steps": steps,
             "--seed": seed,
+            "--threads": threads,
         }
         refuse_with_run(only)
         folder = run
@@ -117,25 +144,24 @@ def fairness(
         ("--fidelity", fidelity),
         ("--interventions", interventions),
         ("--errors", errors),
+        ("--largest-loss", None if largest_loss == 0.05 else largest_loss),
+        ("--confidence", None if confidence == 0.95 else confidence),
     ):
         words += [] if value is None else [name, str(value)]
-    matrix = None
-    if errors is not None:
-        from critwin.features.labelling import read_error_matrix
-
-        matrix = read_error_matrix(errors)
-    audit = audit_fairness_run(
-        folder,
-        attribute=attribute,
-        condition=condition,
-        reference=reference,
-        fidelity=told,
-        interventions=interventions,
-        errors=matrix,
-        largest_loss=largest_loss,
-        confidence=confidence,
-        rerun=shlex.join(words),
-    )
+    with progress_bar() as progress:
+        audit = audit_fairness_run(
+            folder,
+            attribute=attribute,
+            condition=condition,
+            reference=reference,
+            fidelity=told,
+            interventions=interventions,
+            errors=matrix,
+            largest_loss=largest_loss,
+            confidence=confidence,
+            rerun=shlex.join(words),
+            progress=steps_done(progress),
+        )
     finish(folder, audit, _lines, report=report, as_json=as_json)
 
 

@@ -347,7 +347,7 @@ def _whole(value: Any, labels: Sequence[str], name: str, *, is_table: bool) -> N
     if rows is None or len(rows) != size:
         raise InputError(
             f"{name} of an error matrix cannot be used",
-            got=value if rows is None else f"{len(rows)} of them",
+            got=repr(value) if rows is None else f"{len(rows)} of them",
             wanted=f"{size} rows of {each}" if is_table else each,
         )
     out = np.zeros((size, size) if is_table else size, dtype=np.int64)
