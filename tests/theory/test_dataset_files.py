@@ -185,6 +185,19 @@ def text(name: str, content: str | bytes) -> Callable[[Path], None]:
         ),
         (npz(x=POINTS, w=np.ones(3)), "a.npz", {"weights": "w"}, "'w' cannot be used: got 3 entr"),
         (npz(x=POINTS, y=np.zeros(20, int)), "a.npz", {}, "'y' are no labels: got 0 in every ro"),
+        (
+            npz(x=POINTS, y=np.array([""] * 20)),
+            "a.npz",
+            {},
+            "no labels: got nothing in every row;",
+        ),
+        (npz(x=POINTS, y=LABELS), "a.npz", {"labels": [""]}, "no such column: got an empty name;"),
+        (
+            npz(x=POINTS, y=LABELS),
+            "a.npz",
+            {"points": "X"},
+            "got X; wanted one of x, y; did you mean",
+        ),
         (npz(x=POINTS, y=np.arange(20)), "a.npz", {}, "got 20 different labels of 20 points; wan"),
         (
             npz(x=POINTS, y=POINTS[:, 0]),

@@ -140,7 +140,9 @@ def _levels(options: list[str], unit: str) -> NDArray[np.float64]:
             if len(cells) not in (1, 3):
                 raise ValueError
         except ValueError:
-            raise InputError("--levels cannot be read", got=option, wanted=wanted) from None
+            raise InputError(
+                "--levels cannot be read", got=option or "nothing", wanted=wanted
+            ) from None
         if len(cells) == 3 and not 2 <= count <= _MOST_LEVELS:
             raise InputError(
                 "--levels: COUNT is out of range",
@@ -194,7 +196,7 @@ def _without_chance(found: DatasetPrediction) -> DatasetPrediction:
 
     reasons, left_out = dict(found.reasons), dict(found.leave_one_out)
     for name, tr in found.leave_one_out.items():
-        if tr.plateau <= chance(tr):
+        if tr.plateau is not None and tr.plateau <= chance(tr):
             del left_out[name]
             reasons[name] = (
                 f"leave-one-out of {name!r} has nothing to lose: nearest neighbours share it in "

@@ -163,5 +163,9 @@ def _vectors(arrow: Any, path: Path, name: str, column: Any) -> NDArray[Any]:
         )
     numbers = values.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind not in "iuf":
-        raise InputError(f"{path.name}: the lists of {name!r} are not numbers", got=numbers.dtype)
+        raise InputError(
+            f"{path.name}: the lists of {name!r} are not numbers",
+            got="text or lists" if numbers.dtype.kind == "O" else str(numbers.dtype),
+            wanted="a vector of numbers for every row",
+        )
     return np.asarray(numbers).reshape(len(column), length)

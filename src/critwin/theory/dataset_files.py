@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelledData", "read_dataset"]
 
 _POINTS = ("x", "images", "points", "embeddings")
+_TABLES = (".parquet", ".pq", ".csv", ".tsv")
 _MAX_BYTES = 16 * 2**30
 
 
@@ -100,7 +101,7 @@ def read_dataset(
         found = _Found(*read_folder(place, size=size), "the images", {})
     elif place.suffix.lower() == ".npz":
         found = _read_npz(place, points)
-    elif place.suffix.lower() in (".parquet", ".pq", ".csv", ".tsv"):
+    elif place.suffix.lower() in _TABLES:
         known = [*(labels or ()), *([weights] if weights else [])]
         read = read_embeddings(place, points=points, apart=known, is_labelled=labels is not None)
         found = _Found(*read, "the points", {})
@@ -174,7 +175,10 @@ def _read_npz(path: Path, points: str | None) -> _Found:
         points = named[0]
     elif points not in arrays:
         raise InputError(
-            f"{path.name}: no such array", got=points, wanted=f"one of {_some(list(arrays))}"
+            f"{path.name}: no such array",
+            got=points or "an empty name",
+            wanted=f"one of {_some(list(arrays))}",
+            next_step=did_you_mean(points, arrays),
         )
     table = arrays.pop(points)
     if table.ndim < 2 or table.dtype.kind not in "biuf":
@@ -257,7 +261,7 @@ def _unfit(value: NDArray[Any]) -> str | None:
         return f"values of type {value.dtype}"
     distinct = len(set(value.tolist()))
     if distinct == 1:
-        return f"{value[0]} in every row"
+        return f"{value[0] if str(value[0]).strip() else 'nothing'} in every row"
     if distinct > max(2, num // 2):
         return f"{distinct} different labels of {num} points"
     return None
@@ -271,7 +275,7 @@ def _no_labels(path: Path, points: str, unfit: Mapping[str, str]) -> InputError:
             f"{path.name}: no labels beside the points",
             got=f"{points} alone",
             wanted=f"an array or column with one label for each point: {wanted}",
-            next_step=None if path.suffix == ".npz" else "name the column with --label",
+            next_step="name the column with --label" if path.suffix in _TABLES else None,
         )
     if len(unfit) == 1:
         ((name, why),) = unfit.items()
@@ -297,7 +301,7 @@ def _known(path: Path, found: _Found, names: Sequence[str]) -> list[str]:
         if name not in found.columns:
             raise InputError(
                 f"{path.name}: no such column",
-                got=name,
+                got=name or "an empty name",
                 wanted=f"one of {_some(list(found.columns))}",
                 next_step=did_you_mean(name, found.columns),
             )
