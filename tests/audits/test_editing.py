@@ -1,6 +1,8 @@
 """Editing advice: rates that hold where they were not chosen, and "none" as an answer."""
 
+import html
 import json
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +14,8 @@ import pytest
 from PIL import Image
 
 from critwin.audits import editing
-from critwin.audits.editing import advise, wish_of
+from critwin.audits._editing_names import slug_of
+from critwin.audits.editing import Wish, advise, wish_of
 from critwin.audits.editing_start import wishes_in_words
 from critwin.audits.section import load_all
 from critwin.audits.strength import sampler
@@ -340,11 +343,14 @@ def test_the_command(
     assert out.startswith("No level keeps")
     assert "strength" in out
     again = [*asked, "--steps", "25", "--no-report"]
-    assert load_all("run")["editing"]["section"].rerun == shlex.join(["critwin", *again[:-1]])
+    name = "editing-keep-component-change-again"
+    assert load_all("run")[name]["section"].rerun == shlex.join(["critwin", *again[:-1]])
     more = ["--where", "replicate=0", "--scheduler", "EulerDiscreteScheduler", "--karras"]
     more += ["--least-kept", "0.7", "--least-changed", "0.2", "--confidence", "0.9"]
     assert main([*asked, *more, "--no-report"]) == 0
-    words = shlex.split(load_all("run")["editing"]["section"].rerun)
+    (other,) = set(load_all("run")) - {name}  # other rows are another question
+    assert other.startswith(f"{name}-")
+    words = shlex.split(load_all("run")[other]["section"].rerun)
     assert {*words} == {"critwin", "--steps", "25", *asked, *more}
     capsys.readouterr()
     assert main([*asked, "--no-report"]) == 0
@@ -371,6 +377,56 @@ def test_the_command(
         assert main(["advise", *words]) == 2, words
         assert len(capsys.readouterr().err.strip().splitlines()) == 1, words
     assert not Path("new").exists()
+
+
+def test_a_folder_keeps_the_advice_on_every_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, seed in (("one", 0), ("two", 1)):
+        Path("x.toml").write_text(RUN.replace('out = "run"', f'out = "{folder}"\nseed = {seed}'))
+        assert main(["run", "x.toml", "--no-report"]) == 0
+    asked = [("component", "again"), ("again", "component"), ("component=a", "again")]
+    for keep, change in asked:
+        last = [] if (keep, change) == asked[-1] else ["--no-report"]
+        assert main(["advise", "one", "--keep", keep, "--change", change, *last]) == 0
+    assert main(["advise", "two", "--keep", "again", "--change", "component", "--no-report"]) == 0
+    assert set(load_all("one")) == {
+        "editing-keep-component-change-again",
+        "editing-keep-again-change-component",
+        "editing-keep-component-is-a-change-again",
+    }
+    page = html.unescape(Path("one/report.html").read_text("utf-8")).replace("\u00a0", " ")
+    for title in (
+        "Editing strength: keep the component, change the again",
+        "Editing strength: keep the again, change the component",
+        "Editing strength: keep the component (a), change the again",
+    ):
+        assert title in page
+    assert verify_folder(tmp_path / "one") == ([], [])
+    capsys.readouterr()
+    assert main(["compare", "one", "two", "--json"]) == 0  # the question that both were asked
+    assert set(json.loads(capsys.readouterr().out)["audits"]) == {
+        "editing-keep-again-change-component"
+    }
+
+
+def test_names_of_questions_are_names_of_files_and_differ() -> None:
+    wishes = [
+        ["digit"], ["digit=8"], ["digit=8,9"], ["digit", "ink"], ["digit-8"], ["Digit"],
+        ["digit=is"], ["is"], ["a*b"], ["Straße=naß"], ["x" * 80], ["x" * 81],
+    ]  # fmt: skip
+    sides = [[Wish(feature=w) if "=" not in w else wish_of(w) for w in ws] for ws in wishes]
+    names = [slug_of(keep, [Wish(feature="ground")]) for keep in sides]
+    names += [slug_of([Wish(feature="ground")], change) for change in sides]
+    names += [slug_of(sides[0], sides[1], {"condition": c}) for c in ("1", "2")]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name) for name in names)
+    assert names[:3] == [
+        "keep-digit-change-ground",
+        "keep-digit-is-8-change-ground",
+        "keep-digit-is-8-or-9-change-ground",
+    ]
 
 
 def test_one_image_of_the_digits_starts_its_run_and_goes_on_with_it(
@@ -447,9 +503,9 @@ def test_compare_puts_advice_of_two_runs_side_by_side(
         assert main(["advise", name, *asked]) == 0
     capsys.readouterr()
     assert main(["compare", "one", "two", "--json"]) == 0
-    sides = json.loads(capsys.readouterr().out)["audits"]["editing"]
+    sides = json.loads(capsys.readouterr().out)["audits"]["editing-keep-component-change-again"]
     for side, name in (("first", "one"), ("second", "two")):
-        kept = load_all(name)["editing"]
+        kept = load_all(name)["editing-keep-component-change-again"]
         assert sides[side]["answer"] == kept["section"].answer
         assert not sides[side]["is_stale"]
     assert main(["compare", "one", "two"]) == 0

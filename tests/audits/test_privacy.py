@@ -197,7 +197,7 @@ def test_mistakes_of_runs(tmp_path: Path) -> None:
     members, others = two_sets(12)
     model = Memory(members, others=others)
     folder = start(tmp_path / "run", model)
-    with pytest.raises(InputError, match="no such planted column"):
+    with pytest.raises(InputError, match="unknown planted column"):
         audit_run(folder, group="nothing")
     with pytest.raises(RunFolderError, match="not the one that was measured"):
         audit_run(folder, attacks=["loss"], model=Memory(members + 1.0))  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_the_command_that_does_it_again(
         assert after["result"][name] == before["result"][name]
     for words, says in (
         ((tmp_path / "run", "--attack", "magic"), "unknown attack"),
-        ((tmp_path / "run", "--group", "nothing"), "no such planted column"),
+        ((tmp_path / "run", "--group", "nothing"), "unknown planted column"),
     ):
         code, out, err = run(capsys, *words)
         assert (code, out, err.count("\n")) == (2, "", 1)

@@ -94,7 +94,7 @@ def test_truth_that_does_not_fit(num: int, truth: list[Any], message: str) -> No
             {"counts": [[1, 2]]},
             "counts of an error matrix cannot be used: got 1 of them; wanted 2",
         ),
-        ({"counts": None}, "counts of an error matrix cannot be used: got None; wanted 2 rows of 2"),
+        ({"counts": None}, "cannot be used: got None; wanted 2 rows of 2 whole numbers"),
         ({"counts": "abc"}, "counts of an error matrix cannot be used: got 'abc'"),
         ({"counts": [[1, -2], [0, 1]]}, "samples of 'a', called 'b', cannot be counted: got -2"),
         ({"counts": [[1, 2], [0, "x"]]}, "samples of 'b', called 'b', cannot be counted: got x"),

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
     from critwin.records import Records
 
-__all__ = ["FEWEST", "Events", "Rate", "Wish", "events_of", "full_change", "rates_of", "wish_of"]
+__all__ = [
+    "FEWEST",
+    "Events",
+    "Rate",
+    "Wish",
+    "check_wishes",
+    "events_of",
+    "full_change",
+    "rates_of",
+    "wish_of",
+]
 
 FEWEST = 8
 """Sources below which nothing is advised, and shares of sources tell no law."""
@@ -109,8 +119,57 @@ def wish_of(text: str, known: Mapping[str, Sequence[str]] | None = None) -> Wish
     name, has_labels, rest = text.partition("=")
     labels = tuple(part.strip() for part in rest.split(",")) if has_labels else ()
     if not name.strip() or (has_labels and not all(labels)):
-        raise InputError("not a wish", got=text, wanted="FEATURE or FEATURE=LABEL,LABEL")
+        raise InputError(
+            "not a wish", got=text or "an empty text", wanted="FEATURE or FEATURE=LABEL,LABEL"
+        )
+    if len(set(labels)) < len(labels):
+        raise InputError("a wish names a label twice", got=text, wanted="every label once")
     return Wish(feature=name.strip(), labels=labels)
+
+
+def check_wishes(
+    keeps: Sequence[Wish],
+    changes: Sequence[Wish],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Refuse wishes that contradict each other, or ask for what is not read.
+
+    Args:
+        keeps: What to keep.
+        changes: What to change.
+        labels: Feature -> its labels, where they are known.
+
+    Raises:
+        InputError: If there is nothing to keep or to change, a feature is in both or twice in one,
+            or a feature or label is unknown.
+    """
+    if not keeps or not changes:
+        raise InputError(
+            "nothing to advise on",
+            got=f"{len(keeps)} to keep, {len(changes)} to change",
+            wanted="a feature to keep and one to change",
+        )
+    names = [wish.feature for wish in (*keeps, *changes)]
+    if same := {w.feature for w in keeps} & {w.feature for w in changes}:
+        raise InputError(
+            "a feature cannot be kept and changed",
+            got=", ".join(sorted(same)),
+            wanted="two different features",
+        )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            "a feature comes twice",
+            got=twice[0],
+            wanted="every feature once",
+            next_step="name all its labels in one: FEATURE=LABEL,LABEL",
+        )
+    if labels is None:
+        return
+    for wish in (*keeps, *changes):
+        if wish.feature not in labels:
+            raise unknown_name("feature", wish.feature, labels)
+        if absent := [name for name in wish.labels if name not in labels[wish.feature]]:
+            raise unknown_name(f"label of {wish.feature!r}", absent[0], labels[wish.feature])
 
 
 def events_of(records: Records, keeps: Sequence[Wish], changes: Sequence[Wish]) -> Events:
@@ -127,14 +186,11 @@ def events_of(records: Records, keeps: Sequence[Wish], changes: Sequence[Wish]) 
     Raises:
         InputError: If a feature or a label is unknown.
     """
+    check_wishes(keeps, changes, {k: c.labels for k, c in records.features.items()})
     counts = np.ones(len(records), dtype=np.bool_)
     kept, changed, silent = counts.copy(), counts.copy(), ~counts
     for wish, is_keep in [*((w, True) for w in keeps), *((w, False) for w in changes)]:
-        if wish.feature not in records.features:
-            raise unknown_name("feature", wish.feature, records.features)
         columns = records.features[wish.feature]
-        if absent := [name for name in wish.labels if name not in columns.labels]:
-            raise unknown_name(f"label of {wish.feature!r}", absent[0], columns.labels)
         wanted = np.array([columns.labels.index(name) for name in wish.labels], dtype=int)
         counts &= columns.before >= 0
         is_silent = columns.after < 0

@@ -39,7 +39,7 @@ def section_of_advice(advice: Advice) -> Section:
     )
     return Section(
         name="editing",
-        title="Editing strength",
+        title=f"Editing strength: keep {keep}, change {change}",
         question=f"How much noise changes {change} and keeps {keep}?",
         answer=_answer(advice, keep, change),
         details=tuple(_details(advice, change)),

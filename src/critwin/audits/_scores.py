@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.levels import ou_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["MEMBER_COLUMNS", "Scores", "membership_of", "scores_of_records"]
+__all__ = [
+    "MEMBER_COLUMNS",
+    "Scores",
+    "check_columns",
+    "check_member_column",
+    "membership_of",
+    "scores_of_records",
+]
 
 MEMBER_COLUMNS = ("member", "is_member")
 """Planted columns that tell members from non-members, the first that exists counts."""
@@ -124,14 +132,7 @@ def membership_of(records: Records) -> tuple[NDArray[np.str_], NDArray[np.bool_]
     Raises:
         InputError: If no column tells, a value is neither yes nor no, or one of the two is empty.
     """
-    name = next((name for name in MEMBER_COLUMNS if name in records.planted), None)
-    if name is None:
-        raise InputError(
-            "the run does not say which sources are members",
-            got="planted columns " + (", ".join(records.planted) or "(none)"),
-            wanted=f"a column {MEMBER_COLUMNS[0]!r} with yes or no",
-            next_step='write it in metadata.csv of the images, or give the digits part = "all"',
-        )
+    name = check_member_column(records.planted)
     column = records.planted[name]
     sources, first = np.unique(records.source, return_index=True)
     said = [str(value).strip().lower() for value in column[first]]
@@ -149,6 +150,46 @@ def membership_of(records: Records) -> tuple[NDArray[np.str_], NDArray[np.bool_]
                 next_step="raise [sources] count, or give both",
             )
     return sources, is_member
+
+
+def check_member_column(planted: Iterable[str]) -> str:
+    """The planted column that says who is a member.
+
+    Args:
+        planted: Names of the planted columns.
+
+    Returns:
+        Its name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    known = list(planted)
+    name = next((name for name in MEMBER_COLUMNS if name in known), None)
+    if name is None:
+        raise InputError(
+            "the run does not say which sources are members",
+            got="planted columns " + (", ".join(known) or "(none)"),
+            wanted=f"a column {MEMBER_COLUMNS[0]!r} with yes or no",
+            next_step='write it in metadata.csv of the images, or give the digits part = "all"',
+        )
+    return name
+
+
+def check_columns(planted: Iterable[str], group: str | None) -> None:
+    """Refuse planted columns that do not say who is a member, or have no such groups.
+
+    Args:
+        planted: Names of the planted columns.
+        group: The column that groups the members; None: none is asked for.
+
+    Raises:
+        InputError: If a column is missing.
+    """
+    known = dict.fromkeys(planted)
+    check_member_column(known)
+    if group is not None and group not in known:
+        raise unknown_name("planted column", group, known)
 
 
 def scores_of_records(

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._texts import unknown_name
 from critwin.audits._scores import Scores
 from critwin.errors import InputError
 from critwin.experiments.padding import padded_rows, padded_streams
@@ -101,8 +102,10 @@ def check_attacks(names: Sequence[str]) -> None:
     Raises:
         InputError: If one is unknown.
     """
-    if unknown := [name for name in names if name not in ATTACKS]:
-        raise InputError("unknown attack", got=unknown[0], wanted="one of " + ", ".join(ATTACKS))
+    if absent := [name for name in names if name not in ATTACKS]:
+        raise unknown_name("attack", absent[0], ATTACKS)
+    if twice := [name for name in ATTACKS if list(names).count(name) > 1]:
+        raise InputError("an attack comes twice", got=twice[0], wanted="every attack once")
 
 
 def ask(

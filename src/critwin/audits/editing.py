@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from critwin._texts import unknown_name
 from critwin.audits._editing_rates import (
     FEWEST,
     Rate,
     Wish,
+    check_wishes,
     events_of,
     full_change,
     rates_of,
@@ -40,7 +42,17 @@ if TYPE_CHECKING:
     from critwin.audits.strength import Sampler
     from critwin.records import Records
 
-__all__ = ["KEPT", "Advice", "Rate", "Start", "Wish", "advise", "wish_of"]
+__all__ = [
+    "KEPT",
+    "Advice",
+    "Rate",
+    "Start",
+    "Wish",
+    "advise",
+    "check_rates",
+    "check_wishes",
+    "wish_of",
+]
 
 KEPT = 0.8
 """Rate of keeping that an interval of levels promises unless told otherwise."""
@@ -154,11 +166,13 @@ def advise(
     for column, wanted in (where or {}).items():
         value = "" if wanted is None else wanted
         own = records.column(column)
+        there = np.unique(own)
         if isinstance(value, str):  # numbers that were written as text
             own = own.astype(np.str_)
         records = select(records, own == value)
         if len(records) == 0:
-            raise InputError("no records are left", got=f"{column} = {value}")
+            names = [str(one) or "none" for one in there.tolist()]
+            raise unknown_name(f"value of {column!r}", str(value) or "none", names)
     known = {name: columns.labels for name, columns in records.features.items()}
     keeps, changes = (
         tuple(wish_of(w, known) if isinstance(w, str) else w for w in wishes)
@@ -231,6 +245,26 @@ def advise(
     )
 
 
+def check_rates(least_kept: float, least_changed: float | None) -> None:
+    """Refuse rates that cannot be promised.
+
+    Args:
+        least_kept: Rate of keeping.
+        least_changed: Rate of changing; None: half of what a fresh sample would give.
+
+    Raises:
+        InputError: If one is not in (0, 1].
+    """
+    for name, rate in (("least_kept", least_kept), ("least_changed", least_changed)):
+        if rate is not None and not 0 < rate <= 1:
+            raise InputError(
+                f"{name} is out of range",
+                got=rate,
+                wanted="a rate in (0, 1]",
+                next_step=f"did you mean {rate / 100:g}?" if 1 < rate <= 100 else None,
+            )
+
+
 def _check(
     records: Records,
     keeps: Sequence[Wish],
@@ -239,19 +273,16 @@ def _check(
     least_changed: float | None,
     confidence: float,
 ) -> None:
-    if not keeps or not changes:
-        raise InputError("nothing to advise on", wanted="a feature to keep and one to change")
-    if same := {w.feature for w in keeps} & {w.feature for w in changes}:
-        raise InputError("a feature cannot be kept and changed", got=", ".join(sorted(same)))
-    for name, rate in (("least_kept", least_kept), ("least_changed", least_changed)):
-        if rate is not None and not 0 < rate <= 1:
-            raise InputError(f"{name} is out of range", got=rate, wanted="a rate in (0, 1]")
+    check_wishes(keeps, changes)
+    check_rates(least_kept, least_changed)
     if not 0.5 <= confidence < 1:
         raise InputError("confidence is out of range", got=confidence, wanted="in [0.5, 1)")
     kinds = np.unique(records.experiment).tolist()
     if kinds != ["forward_reverse"]:
         raise InputError(
-            "advice needs records of forward_reverse", got=", ".join(kinds) or "no records"
+            "advice needs records of forward_reverse",
+            got=", ".join(kinds) or "no records",
+            wanted="forward_reverse",
         )
     if len(ways := np.unique(records.reversal).tolist()) > 1:
         raise InputError(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin._images import read_image
-from critwin.audits._editing_rates import Wish, wish_of
+from critwin._texts import unknown_name
+from critwin.audits._editing_rates import Wish, check_wishes, wish_of
 from critwin.errors import InputError
 from critwin.levels import ou_time
 
@@ -161,18 +162,23 @@ def start_edit(
         InputError: If the image cannot be read, the model cannot take one, or the wishes cannot
             be used; nothing is written then.
     """
-    import torch
-
     from critwin.models.registry import list_models, load_model
     from critwin.runs.config import parse_config
     from critwin.runs.executor import run_experiment
+    from critwin.runs.prepare import prepare
 
+    _check_image(Path(image))
     section: dict[str, Any] = {"name": model, **dict(options or {})}
     if model not in list_models():
+        if "/" not in model and not Path(model).is_dir():
+            more = ", or the folder or hub name of a pipeline"
+            raise unknown_name("model", model, list_models(), more=more)
         section = {"name": "pipeline", "path": model, **dict(options or {})}
         if steps is not None:  # its levels are those of its steps
             section, steps = {**section, "steps": steps}, None
     features, wishes = _features(keep, change, section, labeller)
+    import torch
+
     loaded: Any = load_model(section["name"], **{k: v for k, v in section.items() if k != "name"})
     if not callable(getattr(loaded, "encode", None)):
         raise InputError(f"model {model!r} cannot take an image", wanted="a model with an encoder")
@@ -197,8 +203,17 @@ def start_edit(
             "feature": features,
         }
     )
+    ready = prepare(config, model=own)
+    labels = {feature.name: feature.labels for feature in ready.features}
+    check_wishes(*wishes, labels)
     outcome = run_experiment(
-        config, out=out, model=own, threads=threads, progress=progress, say=say
+        config,
+        out=out,
+        model=own,
+        features=ready.features,
+        threads=threads,
+        progress=progress,
+        say=say,
     )
     return outcome, wishes[0], wishes[1]
 
@@ -207,9 +222,23 @@ def _features(
     keep: Sequence[str], change: Sequence[str], section: Mapping[str, Any], labeller: str | None
 ) -> tuple[list[dict[str, Any]], tuple[list[Wish], list[Wish]]]:
     """Sections ``[[feature]]``, and the wishes."""
+    from critwin.features.registry import list_features
+
     if section["name"] != "pipeline":
         by_name = ([wish_of(w) for w in keep], [wish_of(w) for w in change])
+        check_wishes(*by_name)
         names = dict.fromkeys(wish.feature for wishes in by_name for wish in wishes)
+        known = list_features()
+        for name in names:
+            if name not in known:
+                raise unknown_name("feature", name, known)
+        if labeller is not None:
+            raise InputError(
+                "a labeller reads words, and this model's features are known by name",
+                got=labeller,
+                wanted="no labeller beside a model without prompts",
+                next_step="leave it out",
+            )
         return [{"name": name} for name in names], by_name
     kept, first = wishes_in_words(keep, "keep")
     changed, second = wishes_in_words(change, "change")
@@ -224,6 +253,17 @@ def _features(
         entry: dict[str, Any] = {"name": "zero-shot", "called": name, "labels": words}
         sections.append(entry if labeller is None else {**entry, "path": labeller})
     return sections, (kept, changed)
+
+
+def _check_image(path: Path) -> None:
+    """Refuse what is no image before a model is loaded."""
+    if not path.is_file():
+        raise InputError(
+            "cannot read the image",
+            got=f"{path} ({'not a file' if path.exists() else 'no such file'})",
+            wanted="a PNG or JPEG file",
+        )
+    read_image(str(path), channels=3, size=(8, 8))
 
 
 def _levels(model: Any, count: int) -> list[float]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 __all__ = [
+    "FEWEST",
     "Attack",
     "SetTest",
     "cross_fitted",
@@ -53,6 +54,9 @@ __all__ = [
     "strongest",
     "windows_of",
 ]
+
+FEWEST = 4
+"""Members, and non-members, below which nothing is audited."""
 
 RATES = (0.01, 0.001)
 """False-positive rates that are reported."""
@@ -123,11 +127,11 @@ def halves_of(is_member: Mask, *, seed: int = 0) -> NDArray[np.int64]:
     generator = numpy_stream(seed, "privacy", "halves")
     for side, name in ((True, "members"), (False, "non-members")):
         rows = np.flatnonzero(is_member == side)
-        if len(rows) < 4:
+        if len(rows) < FEWEST:
             raise InputError(
                 f"too few {name}: the level is chosen on one half and reported on the other",
                 got=len(rows),
-                wanted="at least 4",
+                wanted=f"at least {FEWEST}",
             )
         half[generator.permutation(rows)[: len(rows) // 2]] = 1
     return half

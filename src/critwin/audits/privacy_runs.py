@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.audits._scores import Scores, membership_of, scores_of_records
+from critwin.audits._scores import Scores, check_columns, membership_of, scores_of_records
 from critwin.audits.findings import PrivacyAudit, collapse_of, conclude
 from critwin.audits.memorised import find_memorised, returns_of_records
 from critwin.audits.overlap import (
@@ -97,6 +97,7 @@ def audit_run(
 
     check_attacks(attacks)
     own = run if isinstance(run, Run) else open_run(run)
+    check_columns((name for row in own.sources() for name in row["planted"]), group)
     records = own.records()
     sources = _sources(own, records)
     sides = _sides(sources)
@@ -118,12 +119,6 @@ def audit_run(
         scores += found
     column = group if group is not None else _GROUP
     groups = [planted.get(column, "") for planted in sources.planted]
-    if group is not None and not any(groups):
-        raise InputError(
-            "no such planted column",
-            got=group,
-            wanted="one of " + ", ".join(records.planted),
-        )
     memorised, reasons = _memorised(records, sources)
     pixels = _shaped(own, sources.clean, engine)
     audit = conclude(

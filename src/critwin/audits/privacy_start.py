@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from critwin._images import image_files
+from critwin._texts import unknown_name
+from critwin.audits.membership import FEWEST
 from critwin.audits.overlap import (
     Images,
     check_alike,
@@ -29,7 +32,10 @@ if TYPE_CHECKING:
     from critwin.models.base import Model
     from critwin.runs.executor import RunOutcome
 
-__all__ = ["TwoFolders", "start_run"]
+__all__ = ["COLUMNS", "TwoFolders", "start_run"]
+
+COLUMNS = ("member", "file")
+"""What is known of every image of a started run."""
 
 
 class TwoFolders:
@@ -155,15 +161,23 @@ def start_run(
         InputError: If a folder is empty or cannot be read, or the sets overlap or differ in
             preparation; nothing is written then.
     """
-    import torch
-
     from critwin.features.colour import BrightnessFeature
-    from critwin.models.registry import load_model
+    from critwin.models.registry import list_models, load_model
     from critwin.runs.config import parse_config
     from critwin.runs.executor import run_experiment
 
+    if model not in (known := list_models()):
+        raise unknown_name("model", model, known)
     if Path(members).resolve() == Path(nonmembers).resolve():
-        raise InputError("members and non-members are the same folder", got=str(members))
+        raise InputError(
+            "members and non-members are the same folder",
+            got=str(members),
+            wanted="a folder of each",
+        )
+    for folder, what in ((members, "members"), (nonmembers, "non-members")):
+        _check_folder(folder, what)
+    import torch
+
     engine = load_model(model, **dict(options or {}))
     shape = tuple(engine.decode(torch.zeros((1, *engine.sample_shape))).shape[1:])
     sides = [
@@ -198,3 +212,20 @@ def start_run(
         say=say,
     )
     return outcome, wrapped
+
+
+def _check_folder(folder: str | Path, what: str) -> None:
+    """Refuse a folder without enough images before a model is loaded."""
+    num = len(image_files(folder))
+    if num == 0:
+        raise InputError(
+            f"the folder of {what} holds no images",
+            got=str(folder),
+            wanted="a folder with PNG or JPEG files",
+        )
+    if num < FEWEST:
+        raise InputError(
+            f"too few {what}: the level is chosen on one half and reported on the other",
+            got=f"{num} in {folder}",
+            wanted=f"at least {FEWEST}",
+        )

@@ -44,9 +44,13 @@ def advise(
         str | None,
         typer.Option(help="Reversal of a started run, or the one to read: stochastic or ode."),
     ] = None,
-    replicates: Annotated[int, typer.Option(min=8, help="Edits at a level.")] = 32,
-    levels: Annotated[int, typer.Option(min=2, help="Levels of a started run.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of a started run.")] = 0,
+    replicates: Annotated[
+        int | None, typer.Option(min=8, help="Edits at a level of a started run; 32 unless given.")
+    ] = None,
+    levels: Annotated[
+        int | None, typer.Option(min=2, help="Levels of a started run; 10 unless given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of a started run.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(help="COLUMN=VALUE that rows must have. Repeatable.")
     ] = None,
@@ -73,16 +77,18 @@ def advise(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say at which noise an edit changes one feature and keeps another."""
-    from critwin.audits.editing import Wish
+    from critwin.audits._editing_names import slug_of
+    from critwin.audits.editing import Wish, check_rates
     from critwin.audits.editing import advise as advice_of
     from critwin.audits.section import save
-    from critwin.cli._audits import finish, refuse_with_run
+    from critwin.cli._audits import check_confidence, check_out, finish, refuse_with_run
     from critwin.cli._source import pairs, speaking_of_options
     from critwin.errors import InputError
     from critwin.runs.folder import open_run
 
-    if not 0.5 <= confidence < 1.0:
-        raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
+    check_confidence(confidence)
+    with speaking_of_options():
+        check_rates(least_kept, least_changed)
     own = _own_samplers(preset, scheduler, karras=karras, steps=steps)
     started = {"--model": model, "--image": image, "--out": out}
     wishes: tuple[Sequence[str | Wish], Sequence[str | Wish]] = (keep, change)
@@ -95,6 +101,14 @@ def advise(
                 got="no run folder, and no " + ", ".join(missing),
                 wanted="a run folder, or all of " + ", ".join(started),
             )
+        if where:
+            raise InputError(
+                "--where chooses among the rows of a run folder",
+                got=", ".join(where),
+                wanted="none beside --model",
+                next_step="leave it out",
+            )
+        check_out(out)
         from critwin.audits.editing_start import start_edit
         from critwin.cli._output import note
         from critwin.cli._progress import progress_bar
@@ -109,10 +123,10 @@ def advise(
                 labeller=labeller,
                 prompt=prompt,
                 reversal=reversal,
-                num_levels=levels,
-                replicates=replicates,
+                num_levels=10 if levels is None else levels,
+                replicates=32 if replicates is None else replicates,
                 steps=steps,
-                seed=seed,
+                seed=0 if seed is None else seed,
                 threads=threads,
                 progress=progress,
                 say=note,
@@ -126,9 +140,11 @@ def advise(
         ]
         condition = None
     else:
-        refuse_with_run({**started, "--prompt": prompt, "--labeller": labeller})
+        only = {"--prompt": prompt, "--labeller": labeller, "--seed": seed, "--levels": levels}
+        refuse_with_run({**started, **only, "--replicates": replicates, "--threads": threads})
         words.append(str(run))
         condition = pairs(where, name="--where")
+        _check_question(run, keep, change, reversal)
     words += [word for name in keep for word in ("--keep", name)]
     words += [word for name in change for word in ("--change", name)]
     filters: dict[str, Any] = dict(condition or {})
@@ -158,8 +174,35 @@ def advise(
             confidence=confidence,
             rerun=shlex.join(words),
         )
-    save(found, run, parameters={"keep": list(keep), "change": list(change), "where": filters})
+    save(
+        found,
+        run,
+        slug=slug_of(found.keep, found.change, condition),
+        parameters={"keep": list(keep), "change": list(change), "where": filters},
+    )
     finish(run, found, _lines, report=report, as_json=as_json)
+
+
+def _check_question(
+    run: Path, keep: Sequence[str], change: Sequence[str], reversal: str | None
+) -> None:
+    """Refuse what a run folder cannot tell, before its rows are read."""
+    from critwin._texts import unknown_name
+    from critwin.audits.editing import check_wishes, wish_of
+    from critwin.errors import InputError
+    from critwin.runs.folder import open_run
+
+    opened = open_run(run)
+    labels = opened.labels
+    check_wishes([wish_of(w, labels) for w in keep], [wish_of(w, labels) for w in change], labels)
+    name = opened.config.experiment.name
+    if name != "forward_reverse":
+        raise InputError(
+            "advice needs a run of forward_reverse", got=f"{run}: {name}", wanted="forward_reverse"
+        )
+    own = str(opened.info["reversal"])
+    if reversal is not None and reversal != own:
+        raise unknown_name("reversal of this run", reversal, [own])
 
 
 def _lines(found: Advice) -> list[str]:

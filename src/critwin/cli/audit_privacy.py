@@ -33,11 +33,13 @@ def privacy(
         typer.Option(help="Also ask the network: loss, pia or secmi; costs evaluations."),
     ] = None,
     level: Annotated[list[float] | None, typer.Option(help="OU times of a started run.")] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Fresh noises of an image.")] = 1,
+    replicates: Annotated[
+        int | None, typer.Option(min=1, help="Fresh noises of an image; 1 unless given.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of the schedule of a started run.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of a started run.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of a started run.")] = None,
     group: Annotated[
         str | None, typer.Option(help="Planted column whose values group the members.")
     ] = None,
@@ -49,14 +51,21 @@ def privacy(
     """Audit privacy: attack power over noise, baselines without the model, memorised images."""
     from critwin.audits.attacks import check_attacks
     from critwin.audits.privacy_runs import audit_run
-    from critwin.cli._audits import finish, refuse_with_run
+    from critwin.cli._audits import (
+        check_confidence,
+        check_out,
+        check_times,
+        finish,
+        refuse_with_run,
+    )
     from critwin.cli._output import note
-    from critwin.cli._progress import progress_bar
+    from critwin.cli._progress import progress_bar, steps_done
     from critwin.errors import InputError
 
-    if not 0.5 <= confidence < 1.0:
-        raise InputError("--confidence out of range", got=confidence, wanted="in [0.5, 1)")
+    check_confidence(confidence)
     check_attacks(attack or ())
+    check_times(level)
+    num_replicates = 1 if replicates is None else replicates
     started = {"--model": model, "--members": members, "--nonmembers": nonmembers, "--out": out}
     engine = None
     if run is None:
@@ -66,9 +75,13 @@ def privacy(
                 got="no run folder, and no " + ", ".join(missing),
                 wanted="a run folder, or all of " + ", ".join(started),
             )
+        from critwin._texts import unknown_name
         from critwin.audits.privacy import LEVELS
-        from critwin.audits.privacy_start import start_run
+        from critwin.audits.privacy_start import COLUMNS, start_run
 
+        if group is not None and group not in COLUMNS:
+            raise unknown_name("planted column", group, COLUMNS, more=" in a started run")
+        check_out(out)
         assert model is not None
         assert members is not None
         assert nonmembers is not None
@@ -80,38 +93,49 @@ def privacy(
                 nonmembers,
                 out,
                 levels=sorted(level) if level else LEVELS,
-                replicates=replicates,
+                replicates=num_replicates,
                 steps=steps,
-                seed=seed,
+                seed=0 if seed is None else seed,
                 threads=threads,
                 progress=progress,
                 say=note,
             )
         folder, engine = outcome.path, wrapped
     else:
-        refuse_with_run({**started, "--level": level, "--steps": steps})
+        given = {"--level": level, "--steps": steps, "--seed": seed, "--threads": threads}
+        refuse_with_run({**started, **given})
+        if replicates is not None and "loss" not in (attack or ()):
+            raise InputError(
+                "--replicates are fresh noises of the loss, or of a started run",
+                got=replicates,
+                wanted="--attack loss beside it, or no run folder",
+                next_step="leave it out: a run has its replicates already",
+            )
         folder = run
-    audit = audit_run(
-        folder,
-        attacks=attack or (),
-        model=engine,
-        replicates=replicates,
-        group=group,
-        confidence=confidence,
-        rerun=_rerun(
-            None if run is None else folder,
-            {
-                **started,
-                "--attack": attack,
-                "--level": level,
-                "--replicates": None if replicates == 1 else replicates,
-                "--steps": steps,
-                "--seed": seed or None,
-                "--group": group,
-                "--confidence": None if confidence == 0.95 else confidence,
-            },
-        ),
+    rerun = _rerun(
+        None if run is None else folder,
+        {
+            **started,
+            "--attack": attack,
+            "--level": level,
+            "--replicates": replicates,
+            "--steps": steps,
+            "--seed": seed,
+            "--group": group,
+            "--confidence": None if confidence == 0.95 else confidence,
+        },
     )
+    with progress_bar() as progress:
+        audit = audit_run(
+            folder,
+            attacks=attack or (),
+            model=engine,
+            replicates=num_replicates,
+            group=group,
+            confidence=confidence,
+            progress=steps_done(progress),
+            rerun=rerun,
+        )
     finish(folder, audit, _lines, report=report, as_json=as_json)
 
 
