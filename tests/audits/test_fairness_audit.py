@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from critwin.audits.altered import altered_steps
+from critwin.audits.altered_runs import arms_of_run, steps_of_run
 from critwin.audits.fairness import fairness_audit
 from critwin.audits.fairness_runs import ARMS, audit_fairness_run
 from critwin.audits.fairness_start import start_runs
@@ -364,3 +366,64 @@ def test_few_images_are_too_few_to_say(folders: tuple[Path, Path]) -> None:
     assert audit.law.verdict == "too few to say"
     assert "too few to say" in audit.section().answer
     json.dumps(audit.as_dict(), allow_nan=False)
+
+
+def test_a_model_is_asked_for_its_steps_once(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import critwin.models.registry
+
+    loads: list[str] = []
+    load = critwin.models.registry.load_model
+
+    def counted(name: str, **options: Any) -> Any:
+        loads.append(name)
+        return load(name, **options)
+
+    monkeypatch.setattr(critwin.models.registry, "load_model", counted)
+    folder = tmp_path / "changed"
+    shutil.copytree(folders[1], folder)
+    run = open_run(folder)
+    kept = steps_of_run(run)
+    assert not loads  # told by the runs that were started with the audit
+    assert kept == altered_steps(
+        load("mixture", mixture=MIXTURE), arms_of_run(run), reversal=str(run.info["reversal"])
+    )
+    (file,) = (folder / "audits" / "fairness-steps").iterdir()
+    for damage in ("{", "[]", '{"everywhere": 1}', file.read_text().replace("1", "-1")):
+        file.write_text(damage)
+        loads.clear()
+        assert steps_of_run(run, keep=False) == kept
+        assert loads == ["mixture"]
+    assert steps_of_run(run) == kept  # and kept again
+    loads.clear()
+    told: list[tuple[str, int, int]] = []
+    audit = audit_fairness_run(
+        folders[0],
+        attribute="component",
+        interventions=folder,
+        keep=False,
+        progress=lambda *step: told.append(step),
+    )
+    assert not loads
+    assert audit.interventions is not None
+    assert {arm.arm: arm.altered_steps for arm in audit.interventions.arms} == kept
+    assert verify_folder(folder) == ([], [])
+    phases = dict.fromkeys(phase for phase, *_ in told)
+    assert list(phases) == ["runs read", "questions"]
+    for phase in phases:
+        steps = [(done, total) for name, done, total in told if name == phase]
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
+    # other arms are another question
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    info = json.loads((other / "run.json").read_text())
+    info["config"]["experiment"]["arm"][0]["segments"][0]["from"] = 1.0
+    (other / "run.json").write_text(json.dumps(info))
+    steps_of_run(open_run(other), keep=False)
+    assert loads == ["mixture"]
+    # a folder that cannot be written is audited all the same
+    shutil.rmtree(folder / "audits")
+    (folder / "audits").write_text("")
+    assert steps_of_run(run) == kept

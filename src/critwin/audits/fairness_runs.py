@@ -124,7 +124,7 @@ def audit_fairness_run(
         data = data_reference(told, attribute, name, own.labels)
         reference_of(reference, own.labels[attribute], data=data)
     tell = progress or (lambda *_: None)
-    num_read = 1 + (changed is not None) + (second is not None)
+    num_read = 1 + (second is not None)
     tell("runs read", 0, num_read)
     if changed is not None:
         segments = segments_of(arms_of_run(changed))

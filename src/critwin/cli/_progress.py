@@ -106,11 +106,14 @@ def plain_progress(
     return show
 
 
-def steps_done(show: Callable[[Progress], None]) -> Callable[[str, int, int], None]:
+def steps_done(
+    show: Callable[[Progress], None], *, words: str = "{}"
+) -> Callable[[str, int, int], None]:
     """What tells of steps of an audit, all of which take about as long.
 
     Args:
         show: What shows the progress of a run.
+        words: What is done, with ``{}`` for what the audit calls it.
 
     Returns:
         What to call after each step: what is done, how many of it, and how many in all.
@@ -118,7 +121,11 @@ def steps_done(show: Callable[[Progress], None]) -> Callable[[str, int, int], No
     from critwin.experiments.measuring import Progress
 
     def tell(phase: str, num_done: int, num_total: int) -> None:
-        show(Progress(phase, num_done, num_total, 0, float(num_done), float(num_total)))
+        show(
+            Progress(
+                words.format(phase), num_done, num_total, 0, float(num_done), float(num_total)
+            )
+        )
 
     return tell
 

@@ -133,7 +133,7 @@ def privacy(
             replicates=num_replicates,
             group=group,
             confidence=confidence,
-            progress=steps_done(progress),
+            progress=steps_done(progress, words="images scored by {}"),
             rerun=rerun,
         )
     finish(folder, audit, _lines, report=report, as_json=as_json)
