@@ -368,7 +368,7 @@ def test_mistakes_are_one_clear_line(
         (
             TWO.replace("[3.0, 0.0]", "[1e200, 0.0]"),
             (),
-            "too large: got 1e+200; wanted at most 1e+100",
+            "too large: got 1e+200; wanted at most 1e+50",
         ),
         (
             TWO.replace("[3.0, 0.0]", "[]"),

@@ -264,6 +264,10 @@ def test_fingerprint_follows_every_number_and_name() -> None:
         ({"means": [0.0, 1.0], "weights": np.array([0.5, 0.5j])}, "weights are complex"),
         ({"means": [0.0, 1.0], "covariances": np.array([1j, 1])}, "covariances are complex"),
         ({"means": [0.0, -2e100]}, r"means are too large: got -2e\+100 at \[1\]; wanted at most"),
+        (
+            {"means": [0.0, 1.0], "covariances": [1.0, 1e-200]},
+            "variance is too small: got 1e-200; w",
+        ),
         ({"means": [0.0, 1.0], "covariances": 1e200}, "covariances are too large: got"),
         ({"means": [0.0, 1.0], "covariances": None}, "covariances are missing: wanted"),
         ({"means": [0.0, 1.0], "covariances": np.inf}, "must be finite: got inf; wanted"),

@@ -26,8 +26,8 @@ __all__ = ["LARGEST", "CovarianceKind", "GaussianMixture", "check_names", "check
 
 CovarianceKind = Literal["isotropic", "diagonal", "full"]
 _SUM_TOLERANCE = 1e-6
-LARGEST = 1e100
-"""Of means and covariances: squares and cubes of larger ones are no numbers."""
+LARGEST = 1e50
+"""Of means and covariances: their squares, cubes and ratios all have to be numbers."""
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -79,9 +79,9 @@ class GaussianMixture:
                 happens for K = D only.
 
         Raises:
-            InputError: If a shape does not fit, weights are not a law, a covariance is not
-                symmetric positive definite, names are not distinct, or the shape of
-                ``covariances`` is ambiguous.
+            InputError: If a shape does not fit, a number is complex, not finite or beyond
+                :data:`LARGEST`, weights are not a law, a covariance is not symmetric positive
+                definite, names are not distinct, or the shape of ``covariances`` is ambiguous.
         """
         means_ = _tensor(means, "means")
         if means_.ndim == 1:
@@ -312,6 +312,13 @@ def _diagonalise(
                 "a variance is negative",
                 got=f"{float(value[k].min()):.6g}" + _of(value, k),
                 wanted="numbers >= 0",
+            )
+        if bool((is_small := (value > 0) & (value < 1 / LARGEST)).any()):
+            raise InputError(
+                "a variance is too small",
+                got=f"{float(value[is_small][0]):.6g}",
+                wanted=f"at least {1 / LARGEST:g}, or 0 for a point",
+                next_step="measure in a smaller unit",
             )
         return value, value[:, None] if kind == "isotropic" else value, None
     value = 0.5 * (value + value.mT)
