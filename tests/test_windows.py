@@ -371,3 +371,30 @@ def test_a_given_chance_is_tested_at_its_size() -> None:
         )  # fmt: skip
         hits += window_test(tr, chance=0.4, num_permutations=1).p_chance <= 0.05
     assert hits <= 400 * 0.05 + 3 * np.sqrt(400 * 0.05 * 0.95)
+
+
+def sparse(tr: Transitions) -> Transitions:
+    """The table of an adaptive search: the last level has no source of the label b."""
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    counts = tr.counts.copy()
+    counts[tr.source_before == 1, -1] = 0
+    return from_counts(
+        counts, tr.source_before, logsnr=tr.logsnr, before=tr.before, weights=tr.weights,
+        sources=tr.sources,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"criterion": "operational", "after": "a"}])
+def test_levels_that_lack_a_label_are_left_out_of_comparisons_too(options: dict[str, str]) -> None:
+    whole = counted(logistic(), num_sources=80, seed=5)
+    assert whole.counts is not None
+    cut = from_counts(
+        whole.counts[:, :-1], whole.source_before, logsnr=whole.logsnr[:-1], before=whole.before,
+        weights=whole.weights, sources=whole.sources,
+    )  # fmt: skip
+    other = counted(logistic(2.2), num_sources=80, seed=6)
+    found = compare_windows(sparse(whole), other, **options).as_dict()
+    wanted = compare_windows(cut, other, **options).as_dict()
+    for name in ("midpoint", "t_after"):
+        assert found.get(name) == wanted.get(name)

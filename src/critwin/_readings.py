@@ -140,6 +140,16 @@ def complete_levels(tr: Transitions) -> tuple[Transitions, str | None]:
     )
 
 
+def read_from(tr: Transitions) -> tuple[Transitions, list[str]]:
+    """The table whose curves are read, and what to say of it; every reader of curves begins here.
+
+    Levels that lack a label are left out, and a single source gives way to its replicates.
+    """
+    complete, left_out = complete_levels(tr)
+    table, note = as_clusters(complete)
+    return table, [text for text in (left_out, note) if text is not None]
+
+
 def as_clusters(tr: Transitions) -> tuple[Transitions, str | None]:
     """With a single source, its replicates become the clusters; the note says so."""
     if tr.counts is None or len(tr.counts) != 1:

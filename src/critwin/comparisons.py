@@ -139,7 +139,7 @@ def _influence(
     """Influence of every named source on the curve at an edge."""
     if edge.logsnr.value is None or tr.counts is None:
         return {}
-    table, _ = _readings.as_clusters(tr)
+    table, _ = _readings.read_from(tr)
     if name == "t_after":
         curve = _readings.stay_curve(table, table.indices(options["after"], of="before"))
     elif name == "t_before":

@@ -176,9 +176,7 @@ def critical_window(
     for name, number in (("confidence", confidence), ("epsilon", epsilon)):
         if not 0.0 < number < 1.0:
             raise InputError(f"{name} is out of range", got=number, wanted="a number in (0, 1)")
-    complete, left_out = _readings.complete_levels(tr)
-    table, note = _readings.as_clusters(complete)
-    notes = [text for text in (left_out, note) if text is not None]
+    table, notes = _readings.read_from(tr)
     is_counted = tr.kind == "counted"
     shared: dict[str, Any] = {
         "feature": tr.feature,
@@ -257,7 +255,7 @@ def curve_with_intervals(
     Raises:
         InputError: As :func:`critical_window`.
     """
-    table, _ = _readings.as_clusters(_readings.complete_levels(tr)[0])
+    table, _ = _readings.read_from(tr)
     if quantity == "kept":
         curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
     elif quantity == "mean_stay":

@@ -443,6 +443,27 @@ def test_an_error_matrix_adds_a_corrected_curve(records: Records) -> None:
     )
 
 
+def test_levels_without_a_label_are_left_out_everywhere(records: Records) -> None:
+    """As a search leaves them: at the last level no source of one ground, and of one ink."""
+    last = records.logsnr == records.logsnr.min()
+    lacking = [records.features[name].before == 0 for name in ("ground", "ink")]
+    sparse = select(records, ~(last & (lacking[0] | lacking[1])))
+    counts = 90 * np.eye(3, dtype=np.int64) + 5
+    matrix = ErrorMatrix(
+        feature="ink", labels=LABELS["ink"], counts=counts, abstained=np.zeros(3, dtype=np.int64)
+    )
+    data = report_data(only(sparse, "ground", "ink"), error_matrices={"ink": matrix})
+    for f in data.features:
+        assert f.window is not None
+        assert f.kept is not None
+        assert len(f.kept.t) == len(data.levels) - 1
+        assert any("1 of 9 levels have no source of some label" in n for n in f.window.notes)
+    assert data.features[1].corrected is not None
+    assert len(data.features[1].corrected) == len(data.levels) - 1
+    assert ("ground", "ink") in data.gaps
+    Page(build_report(data))
+
+
 def test_a_reason_that_all_labels_share_is_said_once() -> None:
     few = fake_records(num_sources=10, num_levels=4, is_abstaining=False)
     f = next(f for f in report_data(few).features if f.name == "digit")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critwin import quantities
+from critwin._readings import complete_levels
 from critwin.errors import InputError
 from critwin.experiments.outcomes import effects, is_intervention
 from critwin.records import ABSTAIN
@@ -240,7 +241,7 @@ def _corrected(
     from critwin.features.correction import correct_labels
 
     try:
-        found = correct_labels(tr, matrix, confidence=confidence)
+        found = correct_labels(complete_levels(tr)[0], matrix, confidence=confidence)
     except InputError as error:
         return None, (f"not corrected for the labeller's errors: {error}",)
     value = np.array(found.kept)

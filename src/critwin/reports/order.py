@@ -64,7 +64,7 @@ def _influence(tr: Transitions, window: CriticalWindow) -> dict[str, float]:
     middle = window.midpoint
     if tr.counts is None or middle is None or middle.logsnr.value is None:
         return {}
-    table, _ = _readings.as_clusters(tr)
+    table, _ = _readings.read_from(tr)
     curve = _readings.kept_curve(table, chance_level=None, plateau=None)
     values = _curves.influence_at(curve, middle.logsnr.value)
     if values is None or curve.sources is None:
