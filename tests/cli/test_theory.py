@@ -280,6 +280,7 @@ FAMILIES = "two-gaussians, random-spherical, well-conditioned"
             "the same set, so nothing is decided: got +; wanted a smaller set",
         ),
         (("two-gaussians", "--after", "+,+"), "named twice: got +, +; wanted each component once"),
+        (("two-gaussians", "--after", "all"), "--after: unknown component: got all; wanted some"),
         (("two-gaussians", "--after", ""), "S_after is an empty set: wanted some of +, -"),
         (
             ("two-gaussians", "--after", "+", "--before", ","),

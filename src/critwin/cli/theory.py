@@ -159,7 +159,8 @@ def _sets(
     from critwin._texts import did_you_mean, some_of
     from critwin.errors import InputError
 
-    inner, outer = _names(after, known), _names(before, known)
+    is_all = before is not None and list(before) == ["all"] and "all" not in known
+    inner, outer = _names(after, known), None if is_all else _names(before, known)
     for option, names in (("--after", inner), ("--before", outer)):
         for name in names or ():
             if name not in known:
@@ -182,7 +183,7 @@ def _sets(
 
 def _names(options: Sequence[str] | None, known: Sequence[str]) -> list[str] | None:
     """Names of ``A,B`` or of repeated options; one that is known as it stands is not cut."""
-    if not options or (list(options) == ["all"] and "all" not in known):
+    if not options:
         return None
     parts = ([option] if option in known else option.split(",") for option in options)
     names = (part if part in known else part.strip() for group in parts for part in group)
