@@ -171,7 +171,14 @@ def made() -> Mapping[str, Any]:
         ("flux", {"guidance_interval": [0.1, 1.0]}, "guidance_interval has no effect"),
         ("sd", {"guidance_interval": [1.0, 0.1]}, "not an interval of guidance"),
         ("sd", {"guidance_interval": 3}, "not an interval of guidance"),
+        ("sd", {"guidance": 0.5, "negative": "x"}, "no effect.*wanted guidance above 1"),
+        ("flux", {"true_guidance": 1.0, "negative": "x"}, "wanted true_guidance above 1"),
         ("sd", {"guidance": float("nan")}, "guidance is not finite"),
+        ("sd", {"guidance": -1.0}, "guidance is negative: got -1.*make it the `negative` one"),
+        ("flux", {"guidance": -1}, "guidance is negative"),
+        ("flux", {"true_guidance": -2.0}, "true_guidance is negative"),
+        ("sd", {"guidance": "7.5"}, "guidance is not a number: got '7.5'"),
+        ("sd", {"guidance": True}, "guidance is not a number: got True"),
         ("sd", {"steps": 0}, "not a number of steps"),
         ("sd", {"height": 15}, "cannot make images of this height.*multiple of 2"),
         ("flux", {"width": 18}, "cannot make images of this width.*multiple of 4"),
@@ -244,6 +251,10 @@ def test_conditions_are_checked(loaded: Callable[..., Any], units: Callable[...,
         ddpm.noise(torch.zeros(2, 3, 8, 8), float(ddpm.levels[0]), units(3))
     with pytest.raises(InputError, match="cannot be guided"):
         ddpm.num_evaluations(float(ddpm.levels[0]), guidance=3.0)
+    sd = loaded("sd", steps=3)
+    assert sd.num_evaluations(float(sd.levels[0]), guidance=0.0) == 1
+    with pytest.raises(InputError, match="guidance is negative"):
+        sd.num_evaluations(float(sd.levels[0]), guidance=-3.0)
 
 
 def test_long_prompts_are_said_to_be_cut(

@@ -158,7 +158,53 @@ def test_sd3(
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("guidance", "true_guidance"), [(3.5, None), (1.0, 2.0)])
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "dit"])
+def test_guidance_up_to_one_is_the_plain_prediction_under_the_prompt(
+    family: str, guidance: float, loaded: Callable[..., Any], units: Callable[..., Any]
+) -> None:
+    """Models that are distilled to few steps (turbo ones) are published with scale 0."""
+    model = loaded(family, steps=STEPS, guidance=guidance, reversal="ode")
+    streams = units(2)
+    is_dit = family == "dit"
+    told = [model.conditions[7], model.conditions[1]] if is_dit else PROMPTS
+    ours = model.generate(told, streams)
+    theirs = (
+        dit_call(model, streams, [7, 1], guidance)
+        if is_dit
+        else own_call(
+            model,
+            model.schedule.scheduler,
+            [one.generator("generate") for one in streams],
+            prompt=PROMPTS,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance,
+            height=16,
+            width=16,
+        )
+    )
+    shown = model.decode(ours) if is_dit else ours
+    torch.testing.assert_close(shown, theirs, rtol=1e-4, atol=1e-4)
+    assert model.num_evaluations(model.start_logsnr) == STEPS  # one a step
+    other = model.generate([None, None], streams)
+    assert float((other - ours).abs().max()) > 1e-3  # the condition is not passed over
+    assert any("does not guide" in note for note in model.notes) == (guidance < 1.0)
+
+
+@pytest.mark.parametrize("true_guidance", [0.0, 0.5, 1.0])
+def test_true_guidance_up_to_one_is_none(
+    true_guidance: float, loaded: Callable[..., Any], units: Callable[..., Any]
+) -> None:
+    plain = loaded("flux", steps=STEPS, guidance=0.0)
+    same = loaded("flux", steps=STEPS, guidance=0.0, true_guidance=true_guidance)
+    one, other = (model.generate(PROMPTS, units(2)) for model in (plain, same))
+    assert torch.equal(one, other)
+    assert same.num_evaluations(same.start_logsnr) == STEPS
+
+
+@pytest.mark.parametrize(
+    ("guidance", "true_guidance"), [(3.5, None), (0.0, None), (0.5, None), (1.0, 2.0)]
+)
 def test_flux(
     guidance: float,
     true_guidance: float | None,
@@ -210,6 +256,20 @@ def test_unconditional(name: str, loaded: Callable[..., Any], units: Callable[..
     torch.testing.assert_close(model.decode(ours), theirs, rtol=1e-4, atol=1e-4)
 
 
+def dit_call(model: Any, streams: Any, classes: list[int], guidance: float) -> Any:
+    """Images that the pipeline of DiT itself makes of critwin's noise."""
+    pipe = model.pipeline
+    pipe.scheduler = copy.deepcopy(model.schedule.scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe(
+        class_labels=classes,
+        guidance_scale=guidance,
+        generator=[one.generator("generate") for one in streams],
+        num_inference_steps=STEPS,
+        output_type="pt",
+    ).images
+
+
 DIT = [
     pytest.param(
         name,
@@ -232,20 +292,9 @@ def test_dit(
     assert model.conditions is not None
     streams = units(2)
     ours = model.generate([model.conditions[7], model.conditions[1]], streams)
-    pipe = model.pipeline
-    pipe.scheduler = copy.deepcopy(model.schedule.scheduler)
-    pipe.set_progress_bar_config(disable=True)
     # that pipeline never scales its noise, which Euler's schedulers need
-    start = model.schedule.initial
-    generators = [one.generator("generate") for one in streams]
-    if start == 1.0:
-        theirs = pipe(
-            class_labels=[7, 1],
-            guidance_scale=guidance,
-            generator=generators,
-            num_inference_steps=STEPS,
-            output_type="pt",
-        ).images
+    if model.schedule.initial == 1.0:
+        theirs = dit_call(model, streams, [7, 1], guidance)
         torch.testing.assert_close(model.decode(ours), theirs, rtol=1e-4, atol=1e-4)
     other = model.generate([model.conditions[3], model.conditions[1]], streams)
     assert torch.equal(other[1], ours[1])

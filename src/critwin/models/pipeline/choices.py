@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Collection, Mapping
 from importlib import import_module
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critwin.errors import InputError
@@ -27,9 +28,12 @@ __all__ = [
     "check_rows",
     "check_way",
     "choose_scheduler",
+    "guidance_notes",
+    "has_two_predictions",
     "positive",
     "prediction_of",
     "predicts_variances",
+    "scale_of",
 ]
 
 FLOWS = ("sd3", "flux")
@@ -122,9 +126,8 @@ def check_guidance(
     Raises:
         InputError: If one cannot be used.
     """
-    for name, value in (("guidance", guidance), ("true_guidance", true_guidance)):
-        if value is not None and not math.isfinite(value):
-            raise InputError(f"{name} is not finite", got=value)
+    guidance = scale_of("guidance", guidance)
+    true_guidance = scale_of("true_guidance", true_guidance)
     kind = family.guidance_kind
     if kind == "none" and guidance not in (None, 1.0):
         raise InputError(
@@ -136,12 +139,11 @@ def check_guidance(
             got=f"true_guidance {true_guidance:g}",
             next_step="use `guidance`",
         )
-    scale = true_guidance if kind == "distilled" else guidance
-    has_two = scale not in (None, 1.0)
+    has_two = has_two_predictions(true_guidance if kind == "distilled" else guidance)
     if interval is not None and not has_two:
         raise InputError(
             "guidance_interval has no effect: there is one prediction only",
-            wanted="true_guidance" if kind == "distilled" else "guidance other than 1",
+            wanted="true_guidance above 1" if kind == "distilled" else "guidance above 1",
         )
     if negative is not None and family.conditions is not None:
         raise InputError("a negative prompt needs a pipeline that takes prompts", got=negative)
@@ -149,8 +151,71 @@ def check_guidance(
         raise InputError(
             "the negative prompt has no effect: there is one prediction only",
             got=negative,
-            wanted="true_guidance" if kind == "distilled" else "guidance other than 1",
+            wanted="true_guidance above 1" if kind == "distilled" else "guidance above 1",
         )
+
+
+def scale_of(name: str, value: Any) -> float | None:
+    """A guidance scale, checked.
+
+    Args:
+        name: Name of the option.
+        value: The scale; None: none was given.
+
+    Returns:
+        The scale as a number, or None.
+
+    Raises:
+        InputError: If it is no number, negative, or not finite.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(
+            f"{name} is not a number", got=repr(value), wanted="a number, such as 7.5"
+        )
+    if not math.isfinite(value):
+        raise InputError(f"{name} is not finite", got=value, wanted="a number from 0 up")
+    if value < 0:
+        raise InputError(
+            f"{name} is negative",
+            got=f"{value:g}",
+            wanted="a number from 0 up; up to 1 there is one prediction, that of the condition",
+            next_step="to push away from a prompt, make it the `negative` one",
+        )
+    return float(value)
+
+
+def has_two_predictions(scale: float | None) -> bool:
+    """Whether a scale of classifier-free guidance takes two predictions, as pipelines do it.
+
+    Args:
+        scale: The scale, or None.
+
+    Returns:
+        Whether it is above 1. The pipelines of diffusers do not guide at 1 or below: models that
+        are distilled to few steps are published with scale 0, which is their plain prediction
+        under the prompt, not the unconditional one.
+    """
+    return scale is not None and scale > 1.0
+
+
+def guidance_notes(family: Family, guidance: float | None) -> list[str]:
+    """What is to be said of a scale that does not guide.
+
+    Args:
+        family: What the network needs.
+        guidance: The scale that is asked for.
+
+    Returns:
+        One line, or none: a scale below 1 is elsewhere a way to the unconditional prediction.
+    """
+    if family.guidance_kind != "classifier-free" or guidance is None or guidance >= 1.0:
+        return []
+    return [
+        f"guidance {guidance:g} does not guide, as in the pipeline's own call: one prediction, "
+        'under the condition (the unconditional one is the condition "none")'
+    ]
 
 
 def check_rows(samples: Tensor, num: int, shape: tuple[int, ...]) -> None:

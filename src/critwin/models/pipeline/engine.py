@@ -15,6 +15,7 @@ import torch
 
 from critwin.errors import InputError
 from critwin.models.guidance import is_guided, num_predictions
+from critwin.models.pipeline.choices import has_two_predictions, scale_of
 from critwin.models.pipeline.prompts import Conditions
 from critwin.models.pipeline.trials import noise_arguments
 
@@ -88,20 +89,20 @@ class Engine:
             guidance: As it was asked for; None: the model's own.
 
         Returns:
-            Both scales, None where there is no such guidance.
+            Both scales, None where there is no such guidance: one prediction up to scale 1.
 
         Raises:
-            InputError: If the network takes no guidance.
+            InputError: If the network takes no guidance, or the scale is negative.
         """
         kind = self._family.guidance_kind
-        asked = self._guidance if guidance is None else float(guidance)
+        asked = self._guidance if guidance is None else scale_of("guidance", guidance)
         if kind == "none" and asked not in (None, 1.0):
             raise InputError(
                 "the pipeline has no conditions, so it cannot be guided", got=f"guidance {asked:g}"
             )
         scale = self._true_guidance if kind == "distilled" else asked
         return (
-            None if scale in (None, 1.0) else scale,
+            scale if has_two_predictions(scale) else None,
             asked if kind == "distilled" else None,
         )
 

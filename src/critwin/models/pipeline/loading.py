@@ -11,7 +11,7 @@ import torch
 
 from critwin.errors import InputError
 from critwin.models.pipeline.catalogue import PIPELINES, Kind
-from critwin.models.pipeline.choices import choose_scheduler
+from critwin.models.pipeline.choices import choose_scheduler, guidance_notes
 from critwin.models.pipeline.components import build_pipeline, digest_of_parts
 from critwin.models.pipeline.folders import read_folder, sha256_of
 from critwin.models.pipeline.hub import fetch, is_hub_id
@@ -83,7 +83,8 @@ def load_pipeline(
         scheduler_options: Options of that scheduler, such as ``use_karras_sigmas``.
         reversal: The way that comes first, ``"stochastic"`` or ``"ode"``, where the scheduler
             has both (DDIM: eta 1 and 0); it also generates.
-        guidance: Guidance scale; the default of the pipeline's own call unless given. 1: none.
+        guidance: Guidance scale; the default of the pipeline's own call unless given. From 0 to
+            1: the plain prediction under the condition, as in that call.
         true_guidance: Guidance by two predictions of a network that takes ``guidance`` as an
             input (FLUX's ``true_cfg_scale``).
         guidance_interval: ``[t_low, t_high]``, OU times between which two predictions are taken.
@@ -175,7 +176,7 @@ def load_pipeline(
         name=name or shown,
         identity=[*identity, run_as, max_sequence_length, list(family.coder.image_shape)],
         provenance=provenance,
-        notes=[*notes, *own.notes],
+        notes=[*notes, *own.notes, *guidance_notes(family, guidance)],
     )
     if probe:
         check_prediction_type(model)

@@ -22,6 +22,7 @@ from critwin.models.pipeline.choices import (
     positive,
     prediction_of,
     predicts_variances,
+    scale_of,
 )
 from critwin.models.pipeline.coding import decode_finite
 from critwin.models.pipeline.engine import Engine, normals
@@ -64,7 +65,7 @@ class PipelineModel:
         scheduler: The scheduler.
         placement: Where its parts run.
         steps: Number of steps of the whole schedule.
-        guidance: Guidance scale unless told otherwise; None: the pipeline's own.
+        guidance: Guidance scale unless told otherwise; None: the pipeline's own. Up to 1: none.
         true_guidance: Guidance by two predictions of a network that takes the other as an input.
         guidance_interval: OU times between which two predictions are taken, ends included.
         negative: Prompt that takes the place of the unconditional one in guidance.
@@ -112,7 +113,7 @@ class PipelineModel:
         first = next(iter(self._ways)) if reversal is None else reversal
         check_way(type(scheduler).__name__, first, self._ways)
         self.reversals: tuple[str, ...] = (first, *(way for way in self._ways if way != first))
-        own = family.default_guidance if guidance is None else float(guidance)
+        own = family.default_guidance if guidance is None else scale_of("guidance", guidance)
         interval = interval_of(guidance_interval)
         check_guidance(family, own, true_guidance, interval, negative)
         self.engine = Engine(
