@@ -21,8 +21,16 @@ __all__ = [
     "MissingExtraError",
     "RunFolderError",
     "TooManyInvalidError",
+    "is_out_of_memory",
     "require",
 ]
+
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+)
 
 
 class CritwinError(Exception):
@@ -131,6 +139,24 @@ class InterruptedRunError(CritwinError):
     def __init__(self, message: str, *, signum: int = 2) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that no memory is left, whatever its type.
+
+    The allocators of a GPU have a type of their own; PyTorch's allocator on the CPU raises a bare
+    ``RuntimeError``, which only its words tell.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        True for ``MemoryError``, PyTorch's ``OutOfMemoryError``, and the words of its other
+        allocators.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def require(module: str, *, extra: str) -> ModuleType:

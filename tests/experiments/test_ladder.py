@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from critwin.errors import BatchMemoryError, InputError
+from critwin.errors import BatchMemoryError, InputError, is_out_of_memory
 from critwin.experiments.in_memory import in_memory
 from critwin.experiments.sources import plan_generated
 from critwin.experiments.spec import Spec
@@ -18,8 +18,11 @@ from toy_models import Side, ToyPoints
 class Cramped(ToyPoints):
     """A model that has memory for a number of rows."""
 
-    def __init__(self, room: int, *, in_sources: bool = False) -> None:
+    def __init__(
+        self, room: int, *, in_sources: bool = False, error: Exception | None = None
+    ) -> None:
         super().__init__()
+        self.error = error or torch.OutOfMemoryError("no room")
         self.room, self.in_sources = room, in_sources
         self.tried: list[int] = []
 
@@ -35,7 +38,7 @@ class Cramped(ToyPoints):
     def _check(self, rows: int) -> None:
         self.tried.append(rows)
         if rows > self.room:
-            raise torch.OutOfMemoryError("no room")
+            raise self.error
 
 
 def measured(model: Any, batch_size: int, ladder: tuple[int, ...] = ()) -> Records:
@@ -84,6 +87,35 @@ def test_what_fits_nowhere_is_one_line(ladder: tuple[int, ...]) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(BatchMemoryError, match="half precision"):
         measured(Cramped(0), 1)
+
+
+WORDS = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+    "you tried to allocate 19200000000 bytes. Error code 12 (Cannot allocate memory)",
+    "MPS backend out of memory (MPS allocated: 5.0 GB, max allowed: 6.8 GB)",
+    "CUDA error: out of memory",
+)
+
+
+@pytest.mark.parametrize("error", [MemoryError("x"), *map(RuntimeError, WORDS)], ids=range(4))
+def test_every_allocator_is_understood(error: Exception) -> None:
+    model = Cramped(2, error=error)
+    assert len(measured(model, 8, (4, 2, 1))) == 33
+    assert model.tried[:3] == [8, 4, 2]
+    with pytest.raises(BatchMemoryError, match="a batch does not fit into memory: got 1 rows"):
+        measured(Cramped(0, error=error), 1)
+
+
+def test_torch_itself_is_understood() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50, dtype=torch.float64)
+    assert is_out_of_memory(caught.value)
+
+
+def test_other_errors_of_a_network_stay_what_they_are() -> None:
+    model = Cramped(0, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        measured(model, 8, (4,))
 
 
 @pytest.mark.parametrize("ladder", [(8,), (2, 4), (4, 0)])

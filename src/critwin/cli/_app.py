@@ -16,7 +16,7 @@ import typer
 
 from critwin.cli._output import printable
 from critwin.cli._usage import usage_error
-from critwin.errors import CritwinError, InterruptedRunError
+from critwin.errors import CritwinError, InterruptedRunError, is_out_of_memory
 
 __all__ = ["COMMANDS", "make_app", "run_app"]
 
@@ -110,11 +110,11 @@ def run_app(argv: Sequence[str] | None = None) -> int:
         # the reader has gone; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError as error:
-        what = _one_line(str(error)) or "no more memory"
-        _complain(f"error: this does not fit into memory: {what}; ask for less at a time")
-        return 2
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            what = _one_line(str(error)) or "no more memory"
+            _complain(f"error: this does not fit into memory: {what}; ask for less at a time")
+            return 2
         _complain("this is a bug in critwin, please report it with the lines below")
         sys.excepthook(*sys.exc_info())
         return 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.errors import BatchMemoryError
+from critwin.errors import BatchMemoryError, is_out_of_memory
 from critwin.experiments.padding import padded_rows
 from critwin.experiments.reading import decode_checked, read_batch
 from critwin.experiments.sources import Source, SourceState, clean_samples
@@ -145,11 +145,11 @@ def within_memory(spec: Spec) -> Iterator[None]:
     Raises:
         BatchMemoryError: If the block runs out of memory.
     """
-    import torch
-
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise BatchMemoryError(
             "a batch does not fit into memory",
             got=f"{spec.batch_size} rows",
