@@ -440,16 +440,24 @@ def test_a_bug_is_said_to_be_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert "ZeroDivisionError: oops" in err
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 59.6 GiB\nfor an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: Unable to allocate 59.6 GiB"),
+    ],
+)
 def test_what_does_not_fit_into_memory_is_no_bug(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*args: Any, **options: Any) -> None:
-        raise MemoryError("Unable to allocate 59.6 GiB\nfor an array")
+        raise error
 
     monkeypatch.setattr("critwin.runs.executor.run_experiment", fail)
     code, _, err = run("run", "x.toml")
     assert code == 2
-    assert "does not fit into memory: Unable to allocate 59.6 GiB" in err
+    assert "this does not fit into memory: " in err
+    assert "Unable to allocate 59.6 GiB" in err
     assert err.count("\n") == 1
 
 
@@ -461,18 +469,27 @@ def test_a_changed_file_is_refused(run: Run) -> None:
     assert "run.seed: 0 -> 7" in err
 
 
-def test_nothing_to_lose_is_said_and_what_was_measured_is_kept(run: Run) -> None:
+def test_no_window_is_an_answer_and_no_mistake(run: Run) -> None:
     """One component has nearly all the weight: every source and result carries one label."""
     Path("mixture.toml").write_text(
         MIXTURE.replace("weight = 0.5", "weight = 1e-15", 1).replace("0.5", "0.999999999999999")
     )
     code, out, err = run("run", "x.toml")
-    assert code == 2
-    assert err.count("\n") == 1
-    assert "no feature has a window; component: only one label after as before" in err
-    assert "what was measured is kept" in err
+    assert (code, err) == (0, "")
     assert "192 of 192 units" in out
-    assert open_run("run").counts()["num_units"] == 192
+    assert "No window could be computed." in out
+    assert "component: no window: only one label after as before" in out
+    assert "No window could be computed." in Path("run/report.html").read_text()
+    code, out, err = run("run", "x.toml", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert facts["is_complete"]
+    assert facts["windows"] == {}
+    assert facts["reasons"]["component"].startswith("only one label")
+    for command in ("windows", "report"):  # and so it is when the folder is read again
+        code, out, err = run(command, "run")
+        assert (code, err) == (0, ""), command
+    assert "not established" in run("windows", "run")[1]
 
 
 def test_more_of_a_run_is_measured_when_the_file_grows(run: Run) -> None:

@@ -282,6 +282,19 @@ def test_a_reason_is_given_once(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert len(lines) == len(set(lines))
 
 
+def test_that_there_is_no_window_is_an_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = {"source": ["a", "b"], "t": 0.5, "before": ["x", "y"], "after": ["x", "y"], "weight": 1}
+    path = csv(tmp_path / "one.csv", one)
+    code, out, err = run(capsys, "windows", path)
+    assert (code, err) == (0, "")
+    assert "label: no window: a window needs at least two levels" in out
+    found = facts(capsys, path)
+    assert found["windows"] == {}
+    assert "two levels" in found["reasons"]["label"]
+
+
 def test_a_level_without_results_is_named_where_there_are_no_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from critwin.runs.folder import Run
     from critwin.windows import CriticalWindow
 
-__all__ = ["Result", "conclude", "refuse_if_empty"]
+__all__ = ["Result", "conclude"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ class Result:
         """Lines for people: the headline, and why a feature has no window."""
         if self.effects:
             return [self.headline, *(effect.in_words() for effect in self.effects)]
-        lines = [self.headline] if self.windows else []
-        return lines + [f"{name}: no window: {why}" for name, why in self.reasons.items()]
+        return [
+            self.headline,
+            *(f"{name}: no window: {why}" for name, why in self.reasons.items()),
+        ]
 
 
 def conclude(run: Run) -> Result:
@@ -94,19 +96,3 @@ def conclude(run: Run) -> Result:
                 reasons[name] = str(error)
     gaps = midpoint_gaps({k: tables[k] for k in windows}, windows, confidence=0.95)
     return Result(windows, reasons, headline(windows, gaps=gaps))
-
-
-def refuse_if_empty(result: Result) -> None:
-    """Leave with exit code 2 when no feature has a window; everything measured is kept.
-
-    Args:
-        result: What a run found.
-
-    Raises:
-        InputError: If there is no window at all.
-    """
-    from critwin.errors import InputError
-
-    if not result.windows and not result.effects:
-        name, why = next(iter(result.reasons.items()))
-        raise InputError(f"no feature has a window; {name}: {why}; what was measured is kept")

@@ -142,7 +142,7 @@ def conclude_run(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
         as_json: Whether to print JSON.
     """
     from critwin.cli._output import print_json, say
-    from critwin.cli._result import conclude, refuse_if_empty
+    from critwin.cli._result import conclude
     from critwin.runs.folder import open_run
     from critwin.runs.ledger import Ledger
 
@@ -186,8 +186,6 @@ def conclude_run(outcome: RunOutcome, *, report: bool, as_json: bool) -> None:
             say(line)
         if path is not None:
             say(f"Report: {path}")
-    if outcome.is_complete:
-        refuse_if_empty(result)
 
 
 def _search_lines(outcome: RunOutcome) -> list[str]:

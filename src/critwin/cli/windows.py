@@ -82,8 +82,9 @@ def windows(
         plateau=plateau,
     )
     reasons = {**source.reasons, **{k: in_options(why) for k, why in found.reasons.items()}}
-    if not found.windows and not found.is_chance_unknown:
-        name, why = next(iter(reasons.items()))
+    is_asked_for_rows = after is not None or where is not None
+    if is_asked_for_rows and not found.windows and not found.is_chance_unknown:
+        name, why = next(iter(reasons.items()))  # most likely what was asked for does not fit
         raise InputError(f"{name}: no window: {why}")
     if as_json:
         print_json({"file": str(file), "kind": source.kind, **found.as_dict(), "reasons": reasons})
