@@ -341,7 +341,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     choices = parser.parse_args()
     begun = time.process_time()
-    choices.runs.mkdir(parents=True, exist_ok=True)
     digit = choices.digit
     instead = choices.instead or (INSTEAD if digit != INSTEAD else DIGIT)
     if instead == digit:
