@@ -125,7 +125,7 @@ def test_what_is_recommended_keeps_the_condition() -> None:
     only = paired({"harmful": MOVES["harmful"]}, 120)
     none = intervention_effects(only, "side", UNIFORM, fidelity=("kind", "asked"))
     assert none.recommended is None
-    assert "loses more than 0.05" in str(none.reason)
+    assert "than the 5 points that are allowed" in str(none.reason)
 
 
 def lucky(lost: tuple[int, int], num: int = 80) -> Records:

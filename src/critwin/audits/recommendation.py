@@ -62,8 +62,8 @@ def recommend(
             return Recommendation(reason="there is no gap to close")
         if closing:
             why = (
-                f"every arm that closes the gap loses more than {largest_loss:g} of the images of "
-                "the condition"
+                "every arm that closes the gap loses more pictures of the condition than the "
+                f"{100 * largest_loss:g} points that are allowed"
             )
             return Recommendation(reason=why)
         return Recommendation(reason="no arm is shown to close the gap")
