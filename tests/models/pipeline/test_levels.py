@@ -165,6 +165,7 @@ def test_stochastic_flow_matching_is_known() -> None:
         ("KDPM2AncestralDiscreteScheduler", {}, False),
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, False),
         ("LCMScheduler", {}, True),
+        ("TCDScheduler", {}, True),
         ("FlowMatchLCMScheduler", {}, True),
         ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": True}, True),
     ],
@@ -172,12 +173,13 @@ def test_stochastic_flow_matching_is_known() -> None:
 def test_steps_that_draw_all_noise_anew_are_known(
     name: str, options: dict[str, Any], is_anew: bool
 ) -> None:
-    schedule = read_schedule(made(name, options), {"num_inference_steps": 12})
-    ways = reversals_of(schedule)
-    prediction = "velocity" if name.startswith("Flow") else "eps"
+    prediction: Any = "velocity" if name.startswith("Flow") else "eps"
     if options.get("prediction_type") == "v_prediction":
         prediction = "v"
-    assert is_renoising(schedule, ways["stochastic"], prediction) == is_anew  # type: ignore[arg-type]
+    for steps in (3, 4, 12, 40):
+        schedule = read_schedule(made(name, options), {"num_inference_steps": steps})
+        way = reversals_of(schedule)["stochastic"]
+        assert is_renoising(schedule, way, prediction) == is_anew, steps
 
 
 def test_noise_that_belongs_to_no_row_is_refused() -> None:
@@ -213,6 +215,66 @@ def test_v_prediction_starts_without_signal(
     assert flow.start_logsnr == -np.inf
     assert np.isfinite(flow.levels).all()
     assert len(flow.levels) == 4
+
+
+TRAILING = {
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "prediction_type": "v_prediction",
+}
+
+
+@pytest.mark.parametrize("options", [TRAILING, {**TRAILING, "rescale_betas_zero_snr": False}, {}])
+def test_ddim_has_both_ways_at_any_number_of_steps(options: dict[str, Any]) -> None:
+    """A first step without signal says nothing of the others."""
+    for steps in (2, 3, 4, 6, 7, 10, 13, 20, 25, 28, 30, 33, 45, 50, 60, 75, 100):
+        schedule = read_schedule(made("DDIMScheduler", options), {"num_inference_steps": steps})
+        assert tuple(reversals_of(schedule)) == ("stochastic", "ode"), steps
+
+
+@pytest.mark.parametrize(("steps", "is_nan"), [(6, True), (5, False)])
+def test_eta_1_where_there_is_no_signal(
+    steps: int, is_nan: bool, loaded: Callable[..., Any], units: Callable[..., Any]
+) -> None:
+    """Rounding makes the pipeline's own call NaN at some numbers of steps; ours says so."""
+    model = loaded("sd", steps=steps, guidance=1.0, scheduler_options=TRAILING)
+    streams, pipe = units(2), model.pipeline
+    ours = model.generate(["a", "b"], streams)
+    pipe.scheduler = type(pipe.scheduler).from_config(model.schedule.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    generators = [one.generator("generate") for one in streams]
+    theirs = pipe(
+        ["a", "b"],
+        latents=torch.stack([torch.randn(model.sample_shape, generator=g) for g in generators]),
+        generator=generators,
+        num_inference_steps=steps,
+        guidance_scale=1.0,
+        eta=1.0,
+        output_type="latent",
+        height=16,
+        width=16,
+    ).images
+    assert bool(torch.isnan(theirs).all()) == is_nan
+    said = [note for note in model.notes if "eta" in note]
+    if not is_nan:
+        assert said == []
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        return
+    assert "gives NaN in its first step" in said[0]
+    assert "eta is 1 - 1e-06 there" in said[0]
+    # a fresh draw around the prediction is the posterior where there is no signal
+    x = model.pure_noise(streams)
+    second = float(model.levels[-1])
+    state = model.partial(x, -np.inf, second, ["a", "b"], streams, purpose="one")
+    told = model.engine.told(["a", "b"], None, num=2)
+    x_0 = -model.engine.once(x, 0, model.schedule, told)[0]
+    signal, noise = (getattr(model.schedule, name)[1] for name in ("signal", "noise"))
+    generators = [one.generator("one") for one in streams]
+    z = torch.stack([torch.randn(model.sample_shape, generator=g) for g in generators])
+    torch.testing.assert_close(state, (signal * x_0 + noise * z).float(), rtol=0, atol=1e-2)
+    end = model.denoise(state, second, ["a", "b"], streams)
+    assert bool(torch.isfinite(ours).all())
+    assert bool(torch.isfinite(end).all())
 
 
 @pytest.mark.parametrize("family", ["sd", "sd3", "flux", "ddpm"])

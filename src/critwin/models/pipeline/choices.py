@@ -210,10 +210,11 @@ def guidance_notes(family: Family, guidance: float | None) -> list[str]:
     Returns:
         One line, or none: a scale below 1 is elsewhere a way to the unconditional prediction.
     """
-    if family.guidance_kind != "classifier-free" or guidance is None or guidance >= 1.0:
+    scale = scale_of("guidance", guidance)
+    if family.guidance_kind != "classifier-free" or scale is None or scale >= 1.0:
         return []
     return [
-        f"guidance {guidance:g} does not guide, as in the pipeline's own call: one prediction, "
+        f"guidance {scale:g} does not guide, as in the pipeline's own call: one prediction, "
         'under the condition (the unconditional one is the condition "none")'
     ]
 

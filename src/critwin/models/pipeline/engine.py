@@ -17,7 +17,7 @@ from critwin.errors import InputError
 from critwin.models.guidance import is_guided, num_predictions
 from critwin.models.pipeline.choices import has_two_predictions, scale_of
 from critwin.models.pipeline.prompts import Conditions
-from critwin.models.pipeline.trials import noise_arguments
+from critwin.models.pipeline.trials import noise_arguments, options_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,7 +220,8 @@ class Engine:
             for call in calls:
                 output = self.output(state, call, schedule, scheduler, told)
                 t = schedule.timesteps[call]
-                step = scheduler.step(output, t, state, **options, **noise, return_dict=False)
+                asked = {**options_at(schedule, options, call), **noise}
+                step = scheduler.step(output, t, state, **asked, return_dict=False)
                 state = step[0].to(torch.float32)
         return state.clone()  # an inference tensor could not be changed in place outside
 

@@ -27,7 +27,7 @@ from critwin.models.pipeline.choices import (
 from critwin.models.pipeline.coding import decode_finite
 from critwin.models.pipeline.engine import Engine, normals
 from critwin.models.pipeline.schedules import PipelineSchedule, read_schedule
-from critwin.models.pipeline.trials import renoising_notes, reversals_of
+from critwin.models.pipeline.trials import reversals_of, way_notes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,9 +97,8 @@ class PipelineModel:
         provenance: Mapping[str, Any] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self.name = name
+        self.name, self.provenance = name, dict(provenance or {})
         self.pipeline, self.family, self.placement = pipeline, family, placement
-        self.provenance: Mapping[str, Any] = dict(provenance or {})
         self.sample_shape: tuple[int, ...] = tuple(family.sample_shape)
         self.conditions: tuple[str, ...] | None = family.conditions
         self.prediction: Prediction = prediction_of(scheduler)
@@ -113,7 +112,7 @@ class PipelineModel:
         first = next(iter(self._ways)) if reversal is None else reversal
         check_way(type(scheduler).__name__, first, self._ways)
         self.reversals: tuple[str, ...] = (first, *(way for way in self._ways if way != first))
-        own = family.default_guidance if guidance is None else scale_of("guidance", guidance)
+        own = scale_of("guidance", family.default_guidance if guidance is None else guidance)
         interval = interval_of(guidance_interval)
         check_guidance(family, own, true_guidance, interval, negative)
         self.engine = Engine(
@@ -126,7 +125,7 @@ class PipelineModel:
             negative=negative,
             is_widened=is_widened,
         )
-        anew = renoising_notes(self.schedule, self._ways, self.prediction, is_widened=is_widened)
+        anew = way_notes(self.schedule, self._ways, self.prediction, is_widened=is_widened)
         self._notes = [*notes, *anew]
         self.fingerprint = digest_of(
             name,
@@ -188,8 +187,8 @@ class PipelineModel:
         Returns:
             Shape ``(N, *sample_shape)``.
         """
-        generators = [unit.generator("generate") for unit in streams]
-        return self.schedule.initial * normals(generators, self.sample_shape)
+        started = [unit.generator("generate") for unit in streams]
+        return self.schedule.initial * normals(started, self.sample_shape)
 
     def noise(self, clean: Tensor, logsnr: float, streams: Sequence[UnitStreams]) -> Tensor:
         """Noise clean samples to one level by the scheduler's own method.
