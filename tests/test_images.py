@@ -164,13 +164,13 @@ def over_the_limit(path: Path) -> None:
     ("make", "message"),
     [
         (animated, "'a.png' is animated: got 2 frames"),
-        (truncated, "cannot read image 'a.png': got OSError"),
+        (truncated, r"cannot read image 'a.png': got \S*a.png .*truncated"),
         (bomb, "'a.png' is too large: wanted at most 89478485 pixels"),
         (over_the_limit, "'a.png' is too large"),
         (lambda p: p.write_bytes(b""), "cannot read image 'a.png'"),
         (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n broken"), "cannot read image 'a.png'"),
-        (lambda p: p.mkdir(), "cannot read image 'a.png': got IsADirectoryError"),
-        (lambda p: None, "cannot read image 'a.png': got FileNotFoundError"),
+        (lambda p: p.mkdir(), r"got \S*a.png .Is a directory.; wanted a PNG"),
+        (lambda p: None, r"got \S*a.png .No such file or directory.; wan"),
         (
             lambda p: Image.fromarray(np.ones((2, 2), np.float32)).save(p, format="TIFF"),
             "numbers of an unknown range: got mode F",

@@ -162,7 +162,7 @@ def read_image(
     except Exception as error:  # Pillow raises many kinds for damaged files
         raise InputError(
             f"cannot read image {name!r}",
-            got=f"{type(error).__name__}: {' '.join(str(error).split())}",
+            got=_reason(error, str(path)),
             wanted="a PNG or JPEG file",
         ) from error
     array = np.asarray(pixels, dtype=np.float32)
@@ -171,6 +171,15 @@ def read_image(
     if pixels.mode == "F":  # Lanczos overshoots at edges
         array = np.broadcast_to(np.clip(array, 0.0, 1.0), (channels, *array.shape[1:]))
     return np.ascontiguousarray(array)
+
+
+def _reason(error: Exception, path: str) -> str:
+    """Why a file is no image, in words; what Pillow says of damage is told as it is."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path} ({error.strerror})"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return f"{path}, which is no image of a known kind"
+    return f"{path} ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _check_kind(image: Image, name: str) -> None:
