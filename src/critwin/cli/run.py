@@ -218,10 +218,12 @@ def _show_estimate(
     folder = Path(config.run.out if out is None else out)
     info, _ = going_on_with(folder, config)
     done: set[str] = set()
+    drawn: set[str] = set()
     if info is not None:
         threads = int(info["num_threads"]) if threads is None else threads
         with Ledger.read(folder) as ledger:
             done = ledger.done()
+            drawn = {row["name"] for row in ledger.sources(with_clean=False)}
     if config.search is not None:
         from critwin.runs.search_estimate import estimate_search
 
@@ -231,7 +233,8 @@ def _show_estimate(
         else:
             say("\n".join(_search_estimate_lines(expected)))
         return
-    estimate = estimate_run(prepare(config, shard=shard), done=done, threads=threads)
+    prepared = prepare(config, shard=shard)
+    estimate = estimate_run(prepared, done=done, drawn=drawn, threads=threads)
     if as_json:
         print_json(estimate.as_dict())
     else:
@@ -258,6 +261,17 @@ def _search_estimate_lines(e: SearchEstimate) -> list[str]:
     return lines
 
 
+def _evaluations(e: Estimate) -> str:
+    if e.evaluations is None or e.source_evaluations is None:
+        return "unknown, the model does not tell"
+    if not e.source_evaluations:
+        return str(e.evaluations)
+    return (
+        f"{e.evaluations} = {e.source_evaluations} to generate the sources + "
+        f"{e.evaluations - e.source_evaluations} for their results"
+    )
+
+
 def _estimate_lines(e: Estimate) -> list[str]:
     from critwin._texts import plain_number
     from critwin.cli._progress import duration
@@ -269,8 +283,7 @@ def _estimate_lines(e: Estimate) -> list[str]:
         f"x {e.replicates} replicates; {e.num_units_left} left",
         f"levels: t = {plain_number(e.t_low)} to {plain_number(e.t_high)}",
         f"batches: {e.num_batches} of {e.batch_size} rows",
-        "model evaluations: "
-        + ("unknown, the model does not tell" if e.evaluations is None else f"{e.evaluations}"),
+        f"model evaluations: {_evaluations(e)}",
         "time: " + duration(e.seconds) + f" ({e.measured})",
         f"disk: {e.disk_bytes / 1e6:.1f} MB for the whole run folder, and the report"
         if e.num_units_left

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critwin.errors import InputError
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from critwin.experiments.units import Unit
     from critwin.models.base import Model
 
-__all__ = ["KINDS", "Kind", "Work", "arm_evaluations", "kind_of", "unit_evaluations"]
+__all__ = [
+    "BRANCHES",
+    "KINDS",
+    "Kind",
+    "Work",
+    "arm_evaluations",
+    "kind_of",
+    "source_evaluations",
+    "unit_evaluations",
+]
+
+_NEARLY = 1e-3  # of a log-SNR: a step that holds one call
 
 
 class Work(NamedTuple):
@@ -142,6 +154,36 @@ def arm_evaluations(model: Model, spec: Spec) -> dict[str, int]:
     return {name: number for name, number in found.items() if number is not None}
 
 
+def source_evaluations(model: Model, source: Source, spec: Spec) -> int | None:
+    """Evaluations of the model that one source needs, if the model tells.
+
+    Args:
+        model: The model.
+        source: The source.
+        spec: The choices.
+
+    Returns:
+        The number, 0 for one that is not generated or is drawn from an exact law; None if the
+        model does not tell.
+    """
+    if not source.is_fresh:
+        return 0
+    if getattr(model, "num_evaluations", None) is None:
+        return None
+    if source.kind == "trajectory":
+        return _legs_cost(model, spec, None)
+    if model.reversals[0] == "posterior":
+        return 0
+    start = getattr(model, "start_logsnr", None)
+    if start is None:
+        levels = model.levels
+        own = [level.effective for level in spec.levels] if levels is None else levels.tolist()
+        start = min(level for level in own if isfinite(level))
+    # what generate() does: the model's own steps and guidance, by the first of its ways
+    tell: Any = model
+    return int(tell.num_evaluations(start, reversal=model.reversals[0]))
+
+
 def _told(
     model: Model, logsnr: float, spec: Spec, guidance: float | None, stop: float | None = None
 ) -> int | None:
@@ -157,19 +199,34 @@ def _from_level(model: Model, unit: Unit, spec: Spec) -> int | None:
 
 
 def _one(model: Model, unit: Unit, spec: Spec) -> int | None:
-    return None if getattr(model, "num_evaluations", None) is None else 1
+    """One call of the denoiser, twice where it is guided there: told by the step from there."""
+    stop = _next_cleaner(model, unit.logsnr)
+    try:
+        told = [_told(model, unit.logsnr, spec, g, stop) for g in (spec.guidance, 1.0)]
+    except InputError:  # the last step of a schedule stops nowhere
+        told = [_told(model, unit.logsnr, spec, g) for g in (spec.guidance, 1.0)]
+    if told[0] is None or told[1] is None:
+        return None
+    return ceil(told[0] / told[1]) if told[1] else 0  # a clean sample is its own preview
+
+
+def _next_cleaner(model: Model, logsnr: float) -> float | None:
+    if model.levels is None:
+        return logsnr + _NEARLY
+    cleaner = [level for level in model.levels.tolist() if logsnr + _NEARLY < level < inf]
+    return min(cleaner, default=None)
 
 
 def _whole(model: Model, unit: Unit, spec: Spec) -> int | None:
     return _legs_cost(model, spec, spec.arm_of(unit))
 
 
-def _legs_cost(model: Model, spec: Spec, arm: Arm) -> int | None:
-    """The legs of a generation under an arm, each at its own guidance."""
+def _legs_cost(model: Model, spec: Spec, arm: Arm | None) -> int | None:
+    """The legs of a generation, under an arm each at its own guidance."""
     total = 0
     for level, stop in legs_of(model, spec):
         low = 0.0 if stop is None else float(ou_time(stop))
-        segment = arm.at(0.5 * (float(ou_time(level)) + low))
+        segment = None if arm is None else arm.at(0.5 * (float(ou_time(level)) + low))
         guidance = spec.guidance
         if segment is not None and segment.guidance is not None:
             guidance = segment.guidance
@@ -259,3 +316,6 @@ KINDS: dict[str, Kind] = {
     )
 }
 """The experiments by name."""
+
+BRANCHES = ("clone", "prompt_switch", "preview")
+"""Those whose results start from a state of the source's own generation."""

@@ -140,20 +140,34 @@ class Waypoints:
         self._most = most_bytes
         self._states: OrderedDict[str, tuple[torch.Tensor, ...]] = OrderedDict()
 
-    def add(self, sources: Sequence[Source], found: Trajectory) -> None:
+    def add(self, sources: Sequence[Source], found: Trajectory, *, num_needed: int = 0) -> None:
         """Keep the states of some sources.
 
         Args:
             sources: The sources.
             found: Their trajectories, one row a source.
+            num_needed: How many of those used last are needed at once, these included; all of
+                these unless given.
         """
         for row, source in enumerate(sources):
             self._states[source.name] = tuple(state[row].clone() for state in found.states)
             self._states.move_to_end(source.name)
-        size = sum(s.numel() * s.element_size() for s in next(iter(self._states.values())))
-        keep = max(len(sources), self._most // max(1, size))
-        while len(self._states) > keep:
+        states = next(iter(self._states.values()))
+        size = states[0].numel() * states[0].element_size() if states else 0
+        while len(self._states) > self.room(len(states) * size, num_needed or len(sources)):
             self._states.popitem(last=False)
+
+    def room(self, num_bytes: int, num_needed: int) -> int:
+        """Number of sources whose states are kept.
+
+        Args:
+            num_bytes: Size of the states of one source.
+            num_needed: Sources that are needed at once.
+
+        Returns:
+            The number.
+        """
+        return max(num_needed, self._most // max(1, num_bytes))
 
     def at(
         self, model: Model, sources: Sequence[Source], level: float, spec: Spec
@@ -174,7 +188,10 @@ class Waypoints:
         unique = list({source.name: source for source in sources}.values())
         missing = [source for source in unique if source.name not in self._states]
         if missing:
-            self.add(missing, follow_sources(model, missing, spec))
+            for source in unique:
+                if source.name in self._states:
+                    self._states.move_to_end(source.name)
+            self.add(missing, follow_sources(model, missing, spec), num_needed=len(unique))
         index = next(i for i, s in enumerate(spec.stops) if abs(s.effective - level) < _SAME_LEVEL)
         return torch.stack([self._states[source.name][index] for source in sources])
 

@@ -19,16 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin.experiments.kinds import unit_evaluations
+from critwin.experiments.kinds import BRANCHES, source_evaluations, unit_evaluations
 from critwin.experiments.measuring import Context, measure, measure_sources
 from critwin.experiments.priors import priors_of
 from critwin.experiments.spec import Spec, plan
+from critwin.experiments.trajectories import Waypoints
 from critwin.experiments.units import Unit, batches
 from critwin.levels import ou_time
 from critwin.runs.prepare import Prepared, spec_of, use_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
 __all__ = ["Estimate", "FeatureEstimate", "estimate_run", "midpoint_width"]
 
@@ -71,8 +72,9 @@ class Estimate:
         num_batches: Batches that are left, each of ``batch_size`` rows.
         batch_size: Rows of a batch.
         evaluations: Evaluations of the model (of a network, or of an exact posterior) for single
-            rows that are left, padding included; None if the model does not tell.
-        seconds: Time that is left, from measured batches.
+            rows that are left, padding and sources included; None if the model does not tell.
+        source_evaluations: Those of them that generate the sources; None likewise.
+        seconds: Time that is left, from measured batches, sources included.
         measured: What the time rests on.
         disk_bytes: Size of the finished run folder, without its report.
         t_low: Smallest OU time.
@@ -91,6 +93,7 @@ class Estimate:
     num_batches: int
     batch_size: int
     evaluations: int | None
+    source_evaluations: int | None
     seconds: float
     measured: str
     disk_bytes: int
@@ -127,6 +130,7 @@ def estimate_run(
     prepared: Prepared,
     *,
     done: Collection[str] = (),
+    drawn: Collection[str] = (),
     threads: int | None = None,
 ) -> Estimate:
     """Estimate a run; a few batches are measured, and thrown away.
@@ -134,6 +138,7 @@ def estimate_run(
     Args:
         prepared: The loaded experiment file.
         done: Keys of units that are measured already.
+        drawn: Names of sources that are drawn already.
         threads: Number of threads of torch.
 
     Returns:
@@ -147,13 +152,23 @@ def estimate_run(
     for unit in units:
         if _kind(unit) not in cost:
             cost[_kind(unit)] = unit_evaluations(prepared.model, unit, spec)
-    evaluations = None
-    if all(value is not None for value in cost.values()):
-        evaluations = sum((cost[_kind(group[0])] or 0) * spec.batch_size for group in groups)
+    num_source_batches = _source_batches(prepared, spec, groups, drawn)
+    each_source = source_evaluations(prepared.model, spec.sources[0], spec) if spec.sources else 0
+    evaluations = for_sources = None
+    if each_source is not None and all(value is not None for value in cost.values()):
+        for_sources = num_source_batches * each_source * spec.batch_size
+        evaluations = for_sources + sum(
+            (cost[_kind(group[0])] or 0) * spec.batch_size for group in groups
+        )
     clock, text, num_pixels = (
-        _measured(prepared, spec, cost, threads) if groups else (None, "nothing is left", 0)
+        _measured(prepared, spec, cost, threads)
+        if groups or num_source_batches
+        else (None, "nothing is left", 0)
     )
-    total = sum(clock.seconds(cost[_kind(group[0])]) for group in groups) if clock else 0.0
+    total = 0.0
+    if clock is not None:
+        total = sum(clock.seconds(cost[_kind(group[0])]) for group in groups)
+        total += num_source_batches * clock.of_sources(each_source)
     times = ou_time([level.effective for level in spec.levels])
     width = min(ASSUMED_WIDTH, float(np.ptp(times))) if len(spec.levels) > 1 else None
     num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
@@ -169,6 +184,7 @@ def estimate_run(
         num_batches=len(groups),
         batch_size=spec.batch_size,
         evaluations=evaluations,
+        source_evaluations=for_sources,
         seconds=total,
         measured=text,
         disk_bytes=int(
@@ -192,15 +208,55 @@ def _kind(unit: Unit) -> tuple[str, float]:
     return unit.experiment, unit.logsnr
 
 
+def _source_batches(
+    prepared: Prepared, spec: Spec, groups: Sequence[Sequence[Unit]], drawn: Collection[str]
+) -> int:
+    """Batches of sources that are left to draw, trajectories that are followed again included.
+
+    The states of a trajectory live in memory alone: a run that goes on, or has more of them than
+    fit, follows it again when they are needed.
+    """
+    size = spec.batch_size
+    new = [source.name for source in spec.sources if source.name not in drawn]
+    number, kept = 0, dict[str, None]()
+    num_bytes = 4 * math.prod(prepared.model.sample_shape) * len(spec.stops)
+
+    def follow(names: Sequence[str], needed: Sequence[str]) -> None:
+        for name in needed:
+            kept.pop(name, None)
+        kept.update(dict.fromkeys([name for name in needed if name not in names]))
+        kept.update(dict.fromkeys(names))
+        for name in list(kept)[: -Waypoints().room(num_bytes, len(needed))]:
+            del kept[name]
+
+    for start in range(0, len(new), size):
+        number += 1
+        follow(new[start : start + size], new[start : start + size])
+    if spec.experiment in BRANCHES:
+        for group in groups:
+            needed = list(dict.fromkeys(unit.source for unit in group))
+            if missing := [name for name in needed if name not in kept]:
+                number += 1
+                follow(missing, needed)
+    return number
+
+
 @dataclass(frozen=True)
 class _Clock:
     """Time of a batch: what it costs whatever the level, and what each evaluation adds."""
 
     fixed: float
     each: float
+    source: float = 0.0
 
     def seconds(self, evaluations: int | None) -> float:
         return self.fixed + self.each * (evaluations or 0)
+
+    def of_sources(self, evaluations: int | None) -> float:
+        """Time to draw a batch of sources: as it was measured, unless evaluations tell."""
+        if evaluations is None or (evaluations and not self.each):
+            return self.source
+        return min(self.seconds(evaluations), self.source)  # the first draw also starts up
 
 
 def _measured(
@@ -213,9 +269,11 @@ def _measured(
     if known and cost[kinds[len(kinds) // 2]] != cost[kinds[0]]:
         tried.append(kinds[len(kinds) // 2])
     with use_threads(threads):
+        begun = time.perf_counter()
         states, samples = measure_sources(
             spec.sources[: spec.batch_size], prepared.model, prepared.features, spec
         )
+        drawing = time.perf_counter() - begun
         context = Context(
             model=prepared.model,
             features=prepared.features,
@@ -240,11 +298,11 @@ def _measured(
         f"{x:.2g} s at t = {float(ou_time(y)):.3g}" for x, (_, y) in zip(times, tried, strict=True)
     )
     text = f"a batch of {spec.batch_size} rows took {where}"
-    clock = _Clock(times[0], 0.0)
+    clock = _Clock(times[0], 0.0, drawing)
     if len(tried) == 2:
         near, far = (cost[kind] or 0 for kind in tried)
         each = max(0.0, times[1] - times[0]) / (far - near)
-        clock = _Clock(max(0.0, times[0] - each * near), each)
+        clock = _Clock(max(0.0, times[0] - each * near), each, drawing)
         text += "; other levels are scaled by their model evaluations"
     elif not known:
         text += "; other levels are taken to last as long"
