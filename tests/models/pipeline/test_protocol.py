@@ -16,7 +16,7 @@ from critwin.features.function import FunctionFeature
 from critwin.levels import ou_time
 from critwin.models.base import Model
 from critwin.models.pipeline import load_pipeline
-from tiny_pipelines import TINY, tiny_flux, tiny_sd
+from tiny_pipelines import TINY, tiny_ddpm, tiny_flux, tiny_sd
 
 PROMPTS = ["a cat", None, "a dog"]
 FAMILIES = ["sd", "sdxl", "sd3", "flux", "ddpm", "dit"]
@@ -191,6 +191,18 @@ def made() -> Mapping[str, Any]:
         ("sd", {"scheduler": "FlowMatchEulerDiscreteScheduler"}, "does not fit the pipeline"),
         ("sd3", {"scheduler": "DDIMScheduler"}, "does not fit the pipeline"),
         (
+            "sd",
+            {"scheduler": "EDMEulerScheduler"},
+            "EDMEulerScheduler does not fit the network: got a network of DDIMScheduler, trained "
+            "without the preconditioning of EDM",
+        ),
+        ("ddpm", {"scheduler": "EDMDPMSolverMultistepScheduler"}, "does not fit the network"),
+        (
+            "sdxl",
+            {"scheduler": "CMStochasticIterativeScheduler"},
+            'output is already a sample.*critwin.Denoiser\\(prediction="sample"\\)',
+        ),
+        (
             "sd3",
             {
                 "scheduler": "DPMSolverMultistepScheduler",
@@ -335,7 +347,10 @@ def test_previews_are_what_the_scheduler_makes_of_the_output(
     loaded: Callable[..., Any],
     units: Callable[..., Any],
 ) -> None:
-    model = loaded(family, steps=4, scheduler=scheduler, scheduler_options=options)
+    if scheduler.startswith("EDM"):
+        model = load_pipeline(tiny_ddpm(scheduler), steps=4)
+    else:
+        model = loaded(family, steps=4, scheduler=scheduler, scheduler_options=options)
     level = float(model.levels[2])
     call = model.schedule.find(level)
     conditions = conditions_of(model)
@@ -527,6 +542,16 @@ def test_a_unet_that_takes_more_than_latents_is_refused() -> None:
     pipe.unet.register_to_config(in_channels=9)
     with pytest.raises(InputError, match="takes more than noisy latents"):
         load_pipeline(pipe)
+
+
+def test_a_network_of_edm_takes_no_other_scheduler() -> None:
+    pipe = tiny_ddpm("EDMEulerScheduler")
+    other = load_pipeline(pipe, steps=3, scheduler="EDMDPMSolverMultistepScheduler")
+    assert other.num_evaluations(other.start_logsnr) == 3
+    with pytest.raises(InputError, match=r"trained with the preconditioning.*wanted EDMEuler"):
+        load_pipeline(pipe, steps=3, scheduler="EulerDiscreteScheduler")
+    with pytest.raises(InputError, match="is for consistency models"):
+        load_pipeline(tiny_ddpm("CMStochasticIterativeScheduler"), steps=3)
 
 
 def test_pndm_is_replaced_and_that_is_said(units: Callable[..., Any]) -> None:

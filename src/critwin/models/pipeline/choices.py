@@ -321,6 +321,7 @@ def choose_scheduler(
             got=", ".join(f"{k} = {v!r}" for k, v in options.items()) or "the pipeline's own",
             next_step=" ".join(str(error).split()) or type(error).__name__,
         ) from error
+    _check_reading(own, chosen)
     is_flow = hasattr(chosen, "scale_noise") or bool(chosen.config.get("use_flow_sigmas", False))
     if is_flow != (family in FLOWS):
         raise InputError(
@@ -340,3 +341,26 @@ def choose_scheduler(
             wanted='scheduler_options = { prediction_type = "flow_prediction" }',
         )
     return Chosen(chosen, notes)
+
+
+def _check_reading(own: Any, chosen: Any) -> None:
+    """A scheduler must read the network's output in the way that it was trained for."""
+    name = type(chosen).__name__
+    if hasattr(chosen, "get_scalings_for_boundary_condition"):
+        raise InputError(
+            f"{name} is for consistency models, whose output is already a sample",
+            got="a pipeline that is to denoise step by step",
+            wanted="DDIMScheduler, EulerDiscreteScheduler, …",
+            next_step='a consistency model is wrapped by critwin.Denoiser(prediction="sample")',
+        )
+    is_dressed = hasattr(own, "precondition_outputs")  # EDM's way: c_skip x + c_out F(c_in x)
+    if hasattr(chosen, "precondition_outputs") != is_dressed:
+        raise InputError(
+            f"{name} does not fit the network",
+            got=f"a network of {type(own).__name__}, trained "
+            + ("with" if is_dressed else "without")
+            + " the preconditioning of EDM",
+            wanted="EDMEulerScheduler or EDMDPMSolverMultistepScheduler"
+            if is_dressed
+            else "DDIMScheduler, EulerDiscreteScheduler, …",
+        )
