@@ -198,7 +198,11 @@ def grid(start: float, stop: float, count: int, *, unit: Unit | str = "t") -> ND
     levels = to_logsnr(np.linspace(min(start, stop), max(start, stop), count), unit)
     levels = levels if levels[0] > levels[-1] else levels[::-1].copy()
     if np.any(np.diff(levels) >= 0):
-        raise InputError("neighbouring levels of the grid coincide", got=f"{count} levels")
+        raise InputError(
+            "neighbouring levels of the grid coincide",
+            got=f"{count} levels from {start:g} to {stop:g}",
+            wanted="fewer levels, or a wider range",
+        )
     return levels
 
 

@@ -239,7 +239,7 @@ def broken() -> dict[str, dict[str, Any]]:
         (["unique.npz"], "got 120 different labels of 120 points; wanted text or whole numbers t"),
         (
             ["unique.npz", *UNIQUE],
-            "needs two members of every label: one of 0, 1, 2, 3, 4 and 115 m",
+            "needs two members of every label; one only: 0, 1, 2, 3, 4 and 115 m",
         ),
         (["hot.npz"], "hot.npz: 'y' are no labels: got 2 axes; wanted one"),
         (["bare.npz"], "bare.npz: no labels beside the points: got x alone; wanted an array or"),

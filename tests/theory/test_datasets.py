@@ -468,7 +468,7 @@ def test_a_lonely_label_is_a_reason_not_an_error_of_the_whole() -> None:
     found = dataset_prediction(GOOD, {"a": LABELS, "b": [0, 0, 0, 0, 0, 1]}, LEVELS)
     assert set(found.leave_one_out) == {"a"}
     assert set(found.transitions) == {"a", "b"}
-    assert "one of 1" in found.reasons["b"]
+    assert "one only: 1" in found.reasons["b"]
     without = dataset_prediction(GOOD, {"a": LABELS}, LEVELS, leave_one_out=False)
     assert not without.leave_one_out
     assert not without.reasons

@@ -147,7 +147,7 @@ def lonely(column: LabelColumn) -> str | None:
     if not lonely:
         return None
     shown = ", ".join(lonely[:5]) + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
-    return f"leave-one-out of {column.name!r} needs two members of every label: one of {shown}"
+    return f"leave-one-out of {column.name!r} needs two members of every label; one only: {shown}"
 
 
 def _twin_agreement(points: PointSet, column: LabelColumn) -> float:
