@@ -37,7 +37,13 @@ from critwin.theory.exact import exact_transitions
 from critwin.theory.families import list_families, load_family
 from critwin.theory.mixtures import GaussianMixture
 
-LIMITS = {"isotropic_s": 3.0, "flat": 1.2, "full_s": 60.0, "family_s": 0.05}
+LIMITS = {
+    "isotropic_s": 3.0,
+    "isotropic_stderr": 1e-3,
+    "flat": 1.2,
+    "full_s": 60.0,
+    "family_s": 0.05,
+}
 
 
 def timed(call: Callable[[], object]) -> tuple[object, float, float]:
@@ -135,7 +141,9 @@ def of_isotropic(dims: list[int], num_samples: int, num: int, repeats: int) -> d
         for _ in range(repeats):
             with timed_spans() as spans:
                 table, clock, work = timed(
-                    lambda m=m: exact_transitions(m, levels, num_samples=num_samples)
+                    lambda m=m: exact_transitions(
+                        m, levels, num_samples=num_samples, stderr=LIMITS["isotropic_stderr"]
+                    )
                 )
             runs.append((clock - sum(spans), sum(spans), work))
         after, gram, work = (float(v) for v in np.median(runs, axis=0))
@@ -195,7 +203,7 @@ def main() -> int:
     args = parser.parse_args()
     toy = args.toy
     dims = [20, 200] if toy else [int(d) for d in args.dims.split(",")]
-    first = of_isotropic(dims, 1 << 8 if toy else 5 << 13, 6 if toy else 64, 1 if toy else 3)
+    first = of_isotropic(dims, 1 << (8 if toy else 16), 6 if toy else 64, 1 if toy else 3)
     for name, row in first.items():
         if name != "plain":
             print(

@@ -399,6 +399,55 @@ def test_bad_calls_are_refused(options: dict, message: str) -> None:
         exact_transitions(m, **({"logsnr": [0.0], "num_samples": 64} | options))
 
 
+# --- a standard error that is asked for ---------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "shared", "full"])
+def test_levels_take_as_many_points_as_the_error_needs(kind: str) -> None:
+    m = random_mixture(
+        "full" if kind == "full" else "isotropic", is_shared=kind == "shared", num=4, dim=4
+    )
+    levels = at(0.05, 0.4, 0.8, 1.6, 3.0)
+    whole = exact_transitions(m, levels, num_samples=1 << 15, seed=1)
+    asked = exact_transitions(m, levels, num_samples=1 << 15, stderr=2e-3, seed=1)
+    assert whole.stderr is not None
+    assert asked.stderr is not None
+    assert asked.attrs["stderr_wanted"] == 2e-3
+    assert np.max(asked.stderr) <= 2e-3
+    assert np.max(asked.stderr) > 1.5 * np.max(whole.stderr)  # not all points were taken
+    gap = np.abs(asked.probs - whole.probs) / np.hypot(asked.stderr, whole.stderr).clip(1e-6)
+    assert np.max(gap) < 5
+
+
+def test_an_error_out_of_reach_takes_all_points() -> None:
+    m = random_mixture("isotropic", is_shared=True, num=4, dim=4)
+    whole = exact_transitions(m, at(0.5, 1.0), num_samples=1 << 13)
+    asked = exact_transitions(m, at(0.5, 1.0), num_samples=1 << 13, stderr=1e-9)
+    np.testing.assert_array_equal(asked.probs, whole.probs)
+    np.testing.assert_array_equal(asked.stderr, whole.stderr)
+
+
+@pytest.mark.parametrize(("stderr", "is_right"), [(2e-3, True), (4e-3, True), (2e-3, False)])
+def test_the_error_asked_for_is_honest(stderr: float, is_right: bool) -> None:
+    # components in a plane: the truth by quadrature; stopping early must not make it too small
+    m = random_mixture("isotropic", is_shared=True, num=4, dim=2)
+    levels = at(0.3, 0.9)
+    truth = exact_transitions(m, levels).probs
+    share = []
+    for seed in range(60):
+        tr = exact_transitions(m, levels, method="sobol", stderr=stderr, seed=seed)
+        assert tr.stderr is not None
+        claimed = tr.stderr if is_right else tr.stderr / 4
+        share.append(np.mean((tr.probs - truth)[..., 0] ** 2) / np.mean(claimed[..., 0] ** 2))
+    assert bool(0.6 < np.mean(share) < 1.6) == is_right
+
+
+@pytest.mark.parametrize("stderr", [0.0, -1e-3, 1.0, np.nan])
+def test_an_error_that_is_none_is_refused(stderr: float) -> None:
+    with pytest.raises(InputError, match="stderr is out of range"):
+        exact_transitions(FOUR, [0.0], stderr=stderr)
+
+
 def test_labels_read_off_the_sample_have_no_sobol_estimate() -> None:
     with pytest.raises(InputError, match="no Sobol estimate"):
         exact_transitions(FOUR, [0.0], labeller="map", method="sobol")

@@ -31,7 +31,7 @@ from critwin.errors import InputError
 from critwin.levels import alpha_sigma
 from critwin.theory import _line as line_laws
 from critwin.theory._forms import num_normals, rotated_average
-from critwin.theory._scrambles import scrambles
+from critwin.theory._scrambles import points_per_scramble, scrambles
 from critwin.theory._sphere import (
     isotropic_average,
     meeting,
@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from critwin.transitions import Transitions
 
     Array = NDArray[np.float64]
+    Which = NDArray[np.int64]
+    # of points, levels and how many of the points each takes: (n, dim), (L,), (L,) -> (L, K, K)
+    Average = Callable[[Array, Which, Which], Array]
 
 __all__ = [
     "Labeller",
@@ -71,6 +74,8 @@ __all__ = [
 ]
 
 _MAX_ELEMENTS = 1 << 22
+_FIRST_POINTS = 256  # of each scramble, where a standard error is wanted
+_MARGIN = 1.1  # of the points that a spread foretells
 _SMALL_DIM = 2  # up to which noised samples take one normal a coordinate, whatever the axes
 
 
@@ -82,6 +87,7 @@ def exact_transitions(
     labeller: Labeller = "component",
     method: Method = "auto",
     num_samples: int = 1 << 16,
+    stderr: float | None = None,
     seed: int = 0,
 ) -> Transitions:
     """Transitions of the forward–reverse experiment whose reversal is the posterior draw.
@@ -98,6 +104,8 @@ def exact_transitions(
             quadrature where it applies.
         num_samples: Number of quasi-random points, split over 16 scrambles and the same at every
             level, so that curves are smooth; rounded down to whole blocks, by a fifth at most.
+        stderr: Largest standard error of a probability that is wanted: levels take no more of the
+            points than it needs, and all of them where it is not reached. None: all everywhere.
         seed: Seed of the scrambles.
 
     Returns:
@@ -110,6 +118,8 @@ def exact_transitions(
         Li, Karan & Chen (2025), sec. 3.
     """
     check_options(labeller, method, num_samples)
+    if stderr is not None and not 0 < stderr < 1:
+        raise InputError("stderr is out of range", got=stderr, wanted="a number between 0 and 1")
     levels = check_levels(logsnr)
     # the plateau, mean stay without noise, comes with the levels
     alpha, sigma = alpha_sigma(np.concatenate([[np.inf], levels]))
@@ -120,7 +130,7 @@ def exact_transitions(
         noisy = line_laws.noised(line, alpha[1:], sigma[1:])
         weights, probs = line_laws.map_law(line, noisy, alpha[1:], sigma[1:])
         return map_table(mixture, levels, weights, probs, labels, "posterior")
-    result = _component_law(mixture, alpha, sigma, method, num_samples, seed)
+    result = _component_law(mixture, alpha, sigma, method, num_samples, stderr, seed)
     plateau = float(mixture.weights.numpy() @ np.diagonal(result.probs[0]))
     table = component_table(
         mixture, levels, result.probs[1:], labels, {"method": result.method}, plateau
@@ -129,9 +139,11 @@ def exact_transitions(
         return table
     # every scramble is merged before the spread is taken: columns of a row are not independent
     each = [component_table(mixture, levels, r[1:], labels, {}, plateau) for r in result.scrambles]
-    stderr = np.std([t.probs for t in each], axis=0, ddof=1) / np.sqrt(len(each))
+    found = np.std([t.probs for t in each], axis=0, ddof=1) / np.sqrt(len(each))
     attrs = {**table.attrs, "num_samples": num_samples, "seed": seed}
-    return replace(table, kind="estimated", stderr=stderr, attrs=attrs)
+    if stderr is not None:
+        attrs["stderr_wanted"] = stderr
+    return replace(table, kind="estimated", stderr=found, attrs=attrs)
 
 
 def clean_transitions(
@@ -175,7 +187,13 @@ class _Law(NamedTuple):
 
 
 def _component_law(
-    m: GaussianMixture, alpha: Array, sigma: Array, method: Method, num_samples: int, seed: int
+    m: GaussianMixture,
+    alpha: Array,
+    sigma: Array,
+    method: Method,
+    num_samples: int,
+    stderr: float | None,
+    seed: int,
 ) -> _Law:
     m = without_points(m)
     log_weights = np.log(m.weights.numpy())
@@ -195,27 +213,28 @@ def _component_law(
         _refuse_quadrature(method)
         together = [meeting(c, log_weights, is_rough=True) for c in coords]
 
-        def shared(points: Array) -> Array:
+        # isotropic means only change their scale: one product for all levels
+        scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
+
+        def shared(points: Array, which: Which, size: Which) -> Array:
             z = ndtri(points)
-            mass = np.full(len(z), 1.0 / len(z))
-            if m.kind != "isotropic":
-                return np.stack(
-                    [
-                        softmax_average(z, mass, c, k, is_rough=True)
-                        for c, k in zip(coords, together, strict=True)
-                    ]
-                )
-            # the means only change their scale: one product for all levels
-            product = (coords[0] - coords[0, 0]) @ z.T
-            scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
+            pull = (coords[0] - coords[0, 0]) @ z.T if m.kind == "isotropic" else None
             return np.stack(
                 [
-                    softmax_average(z, mass, c, k, pull=product, scale=float(s), is_rough=True)
-                    for c, k, s in zip(coords, together, scale, strict=True)
+                    softmax_average(
+                        z[:count],
+                        np.full(count, 1.0 / count),
+                        coords[n],
+                        together[n],
+                        pull=None if pull is None else pull[:, :count],
+                        scale=float(scale[n]),
+                        is_rough=True,
+                    )
+                    for n, count in zip(which, size, strict=True)
                 ]
             )
 
-        return _sobol(shared, max(rank, 1) if rank else 0, num_samples, seed)
+        return _sobol(shared, rank, len(alpha), num_samples, stderr, seed)
     if m.kind == "isotropic":
         span = centred_span(m.means.numpy())
         rank = span.shape[1]
@@ -224,34 +243,71 @@ def _component_law(
             return _Law(radial_law(m.dim, var, log_weights), None, "quadrature")
         _refuse_quadrature(method)
 
-        def isotropic(points: Array) -> Array:
+        def isotropic(points: Array, which: Which, size: Which) -> Array:
             z = ndtri(points[:, :rank])
             rest = m.dim - rank
             chi = chdtri(rest, points[:, rank]) if rest else np.zeros(len(points))
             return np.stack(
                 [
-                    isotropic_average(z, chi, a * span, v, m.dim, log_weights)
-                    for a, v in zip(alpha, var, strict=True)
+                    isotropic_average(
+                        z[:count], chi[:count], alpha[n] * span, var[n], m.dim, log_weights
+                    )
+                    for n, count in zip(which, size, strict=True)
                 ]
             )
 
-        return _sobol(isotropic, min(rank + 1, m.dim), num_samples, seed)
+        return _sobol(isotropic, min(rank + 1, m.dim), len(alpha), num_samples, stderr, seed)
     _refuse_quadrature(method)
 
-    def general(points: Array) -> Array:
-        if m.dim <= _SMALL_DIM:
-            return _full_average(m, torch.from_numpy(ndtri(points)), alpha, sigma)
-        return rotated_average(m, ndtri(points), alpha, sigma)
+    def general(points: Array, which: Which, size: Which) -> Array:
+        z = ndtri(points)
+        rows = np.empty((len(which), m.num_components, m.num_components))
+        for count in np.unique(size):  # levels of one size share their products
+            own = which[size == count]
+            if m.dim <= _SMALL_DIM:
+                here = _full_average(m, torch.from_numpy(z[:count]), alpha[own], sigma[own])
+            else:
+                here = rotated_average(m, z[:count], alpha[own], sigma[own])
+            rows[size == count] = here
+        return rows
 
     dim = m.dim if m.dim <= _SMALL_DIM else num_normals(m)
-    return _sobol(general, dim, num_samples, seed)
+    return _sobol(general, dim, len(alpha), num_samples, stderr, seed)
 
 
-def _sobol(average: Callable[[Array], Array], dim: int, num_samples: int, seed: int) -> _Law:
-    """Independent scrambles of one Sobol sequence; their spread is the standard error."""
-    points = scrambles(dim, num_samples, "exact_transitions", seed)
-    found = np.stack([average(part) for part in points])
-    found /= found.sum(axis=-1, keepdims=True)
+def _sobol(
+    average: Average,
+    dim: int,
+    num_levels: int,
+    num_samples: int,
+    stderr: float | None,
+    seed: int,
+) -> _Law:
+    """Independent scrambles of one Sobol sequence; their spread is the standard error.
+
+    With a standard error to reach, levels begin with the first points of each scramble and take
+    more of them, by what their spread foretells, until they reach it or there are no more.
+    """
+    most = points_per_scramble(num_samples)
+    size = np.full(num_levels, most if stderr is None else min(_FIRST_POINTS, most))
+    pending, found = np.arange(num_levels), None
+    while len(pending):
+        points = scrambles(dim, num_samples, "exact_transitions", seed)
+        longest = int(size[pending].max())
+        rows = np.stack([average(part[:longest], pending, size[pending]) for part in points])
+        rows /= rows.sum(axis=-1, keepdims=True)
+        if found is None:
+            found = np.empty((len(rows), num_levels, *rows.shape[2:]))
+        found[:, pending] = rows
+        if stderr is None:
+            break
+        error = rows.std(axis=0, ddof=1).max(axis=(1, 2)) / np.sqrt(len(rows))
+        is_open = (error > stderr) & (size[pending] < most)
+        pending, growth = pending[is_open], (error[is_open] / stderr) ** 2
+        wanted = size[pending] * np.clip(_MARGIN * growth, 1.5, most)
+        blocks = np.ceil(wanted / _FIRST_POINTS).astype(np.int64)
+        size[pending] = np.minimum(blocks * _FIRST_POINTS, most)
+    assert found is not None
     return _Law(found.mean(axis=0), found, "sobol")
 
 
