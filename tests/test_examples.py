@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 
 from critwin.errors import InputError
+from critwin.levels import alpha_sigma
 from critwin.reports.report import write_report
 from critwin.runs.config import parse_config
 from critwin.runs.executor import run_experiment
 from critwin.runs.folder import open_run, verify_folder
+from critwin.runs.prepare import prepare, spec_of
+from critwin.transitions import NO_SIGNAL
 from tiny_clip import no_network, vit_folder
 from tiny_pipelines import save_tiny
 
@@ -96,6 +99,16 @@ def test_a_recipe_is_a_valid_experiment_file(recipe: Path) -> None:
     assert f"critwin run {recipe.name}" in recipe.read_text("utf-8")
     readme = (EXAMPLES / "README.md").read_text("utf-8")
     assert f"[{recipe.name}]({recipe.name})" in readme
+
+
+def test_the_classes_are_followed_until_no_signal_is_left(models: Path) -> None:
+    """Its own steps and levels; the chance level is read off the last one."""
+    recipe = EXAMPLES / "dit-classes.toml"
+    own, small = tomllib.loads(recipe.read_text("utf-8")), shrunk(recipe, models, models)
+    small["levels"], small["model"]["steps"] = own["levels"], own["model"]["steps"]
+    spec = spec_of(prepare(parse_config(small)))
+    assert len(spec.levels) == own["levels"]["count"]
+    assert float(alpha_sigma(spec.levels[-1].effective)[0]) < NO_SIGNAL
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ FLOORS = [
     {"transitions"},
     {"reshaping", "quantities"},
     {"views"},
-    {"_curves", "_intervals", "_readings", "_smoothing"}
+    {"_clustering", "_curves", "_intervals", "_readings", "_smoothing"}
     | {"estimates", "significance", "windows", "comparisons", "certificates"}
     | {"exact_windows", "overview"},
     {"_agglomeration", "_tree_building", "_tree_nodes", "_tree_reading", "trees"},

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
+from critwin import _readings
 from critwin.comparisons import compare_windows
 from critwin.errors import InputError
 from critwin.exact_windows import exact_window
 from critwin.levels import logsnr_of_ou_time, ou_time
+from critwin.records import FeatureColumns, Records, select
 from critwin.significance import window_test
 from critwin.streams import numpy_stream
 from critwin.theory.exact import exact_transitions
 from critwin.theory.mixtures import GaussianMixture
 from critwin.transitions import Transitions, from_counts
+from critwin.views import transitions_from_records
 from critwin.windows import CriticalWindow, critical_window, curve_with_intervals
 
 T = np.linspace(0.3, 4.0, 20)
@@ -398,3 +402,98 @@ def test_levels_that_lack_a_label_are_left_out_of_comparisons_too(options: dict[
     wanted = compare_windows(cut, other, **options).as_dict()
     for name in ("midpoint", "t_after"):
         assert found.get(name) == wanted.get(name)
+
+
+def without_signal(
+    seed: int,
+    *,
+    numbers: tuple[int, int, int] = (30, 20, 10),
+    replicates: int = 1,
+    end: float = 5.2,
+) -> tuple[Records, float]:
+    """Sources whose labels are no draws of the model, noised until nothing is left of them.
+
+    ``kept`` of these sources is f itself: a label stays with probability f, and is drawn from the
+    model's law otherwise.
+    """
+    g = numpy_stream(seed, "without signal")
+    law, own = np.array([0.2, 0.1, 0.7]), np.repeat([0, 1, 2], numbers)
+    t = np.linspace(0.4, end, 12)
+    f = expit(-3.0 * (t - 2.1)) / expit(-3.0 * (t[0] - 4.2))
+    f[-1] = 0.0
+    source = np.repeat(np.arange(len(own)), len(t) * replicates)
+    level = np.tile(np.repeat(np.arange(len(t)), replicates), len(own))
+    stays = g.random(len(source)) < f[level]
+    after = np.where(stays, own[source], g.choice(3, p=law, size=len(source)))
+    columns = FeatureColumns(labels=("a", "b", "c"), before=own[source], after=after)
+    records = Records(
+        source=np.array([f"s{k:03d}" for k in source]),
+        logsnr=logsnr_of_ou_time(t[level]),
+        replicate=np.tile(np.arange(replicates), len(own) * len(t)),
+        features={"x": columns},
+    )
+    middle = float(np.interp(-0.5, -f, t))
+    return records, middle
+
+
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_chance_is_read_where_no_signal_is_left(replicates: int) -> None:
+    """Coverage of the midpoint and of single levels; the truth is known, the prior is not."""
+    inside, limits = [], []
+    for seed in range(150):
+        records, middle = without_signal(seed, replicates=replicates)
+        tr = transitions_from_records(records, "x")
+        assert tr.weights is None
+        window = critical_window(tr, test=False)
+        assert window.midpoint is not None
+        inside.append(window.midpoint.t.covers(middle))
+        curve = curve_with_intervals(tr, "kept")
+        limits.append(curve.low[-2] <= 0.0004 and curve.high[-2] >= 0.0)
+    assert np.mean(inside) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 150)
+    assert np.mean(limits) >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / 150)
+    assert any("t = 5.2, where next to no signal is left" in note for note in window.notes)
+
+
+def test_the_error_of_an_estimated_chance_counts() -> None:
+    """Planted bug: a chance level taken for exact makes the errors of the noisy end too small."""
+    mix = np.zeros(12)
+    mix[-6:-1] = 0.2  # what all of its levels share is the error of the chance level
+    values: list[float] = []
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(150):
+        tr = transitions_from_records(without_signal(seed, numbers=(56, 2, 2))[0], "x")
+        for is_estimated, found in errors.items():
+            table = replace(tr, is_weights_estimated=is_estimated)
+            curve = _readings.kept_curve(table, chance_level=None, plateau=None)
+            assert curve.influence is not None
+            found.append(float(np.sqrt(np.sum((curve.influence @ mix) ** 2))))
+        values.append(float(curve.value @ mix))
+    spread = np.std(values)
+    assert 0.85 < np.mean(errors[True]) / spread < 1.2
+    assert np.mean(errors[False]) / spread < 0.6
+
+
+@pytest.mark.parametrize("change", ["experiment", "level", "source"])
+def test_chance_is_not_read_where_results_may_remember(change: str) -> None:
+    records, _ = without_signal(0, end=4.5 if change == "level" else 5.2)
+    if change == "experiment":  # a clone keeps the noise of its source
+        records = replace(records, experiment=np.full(len(records), "clone"))
+    if change == "source":
+        records = select(records, records.source == "s000")
+    tr = transitions_from_records(records, "x")
+    assert tr.fresh is None
+    with pytest.raises(InputError, match="the chance level needs the model's prior"):
+        critical_window(tr)
+
+
+def test_a_noisiest_level_that_is_left_out_still_tells_the_chance_level() -> None:
+    records, middle = without_signal(3)
+    last = records.logsnr == records.logsnr.min()
+    records = replace(records, valid=~(last & (records.features["x"].before == 2)))
+    tr = transitions_from_records(records, "x")
+    window = critical_window(tr, test=False)
+    assert window.midpoint is not None
+    assert window.midpoint.t.covers(middle)
+    assert any("1 of 12 levels" in note for note in window.notes)
+    other = transitions_from_records(without_signal(4)[0], "x")
+    assert compare_windows(tr, other).midpoint.t.covers(0.0)

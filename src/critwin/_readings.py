@@ -14,9 +14,9 @@ import numpy as np
 
 from critwin._curves import SampledCurve
 from critwin.errors import InputError
+from critwin.levels import alpha_sigma
 from critwin.quantities import chance
-from critwin.reshaping import select_levels
-from critwin.transitions import Transitions, label_set_row, require_weights
+from critwin.transitions import NO_SIGNAL, Transitions, label_set_row, require_weights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,13 +58,12 @@ def kept_curve(
     tr: Transitions, *, chance_level: float | None, plateau: float | Literal["lowest"] | None
 ) -> SampledCurve:
     """``kept``, with the sampling errors of an estimated prior and of an estimated plateau."""
-    weights = tr.weights
-    if weights is None:
-        if chance_level is None:
-            require_weights(tr, why="the chance level")
-        weights = _source_shares(tr)
+    weights = _source_shares(tr) if tr.weights is None else tr.weights
+    low = known_chance(tr) if chance_level is None else chance_level
+    if low is None:
+        require_weights(tr, why="the chance level")
+        raise AssertionError  # weights that are known give the chance level
     curve = mean_stay_curve(tr, weights)
-    low = chance(tr) if chance_level is None else chance_level
     table_plateau = 1.0 if tr.plateau is None else tr.plateau
     if plateau == "lowest":
         high = float(curve.value[0])
@@ -84,8 +83,11 @@ def kept_curve(
             assert curve.influence is not None
             influence = influence - np.outer(curve.influence[:, 0], (curve.value - low) / scale**2)
         if tr.is_weights_estimated and chance_level is None and tr.source_before is not None:
-            slope = 2.0 * (weights[tr.source_before] - low) * _source_law(tr)
-            influence = influence + np.outer(slope, (curve.value - high) / scale**2)
+            pull, names = _chance_influence(tr, weights, low)
+            rows = np.zeros((len(pull), influence.shape[1]))
+            rows[: len(influence)] = influence
+            influence = rows + np.outer(pull, (curve.value - high) / scale**2)
+            curve = replace(curve, sources=names)
     return replace(
         curve,
         value=(curve.value - low) / scale,
@@ -93,6 +95,33 @@ def kept_curve(
         offset=low,
         scale=scale,
     )
+
+
+def known_chance(tr: Transitions) -> float | None:
+    """The chance level, of the sources as they are where the prior is unknown; None if unknown."""
+    if tr.weights is not None:
+        return chance(tr)
+    return None if tr.fresh is None else float(_source_shares(tr) @ tr.fresh[tr.before_in_after])
+
+
+def _chance_influence(
+    tr: Transitions, weights: NDArray[np.float64], low: float
+) -> tuple[NDArray[np.float64], NDArray[np.str_] | None]:
+    """Influence of every source on an estimated chance level, and names of the rows."""
+    assert tr.counts is not None
+    assert tr.source_before is not None
+    if tr.weights is not None:
+        return 2.0 * (weights[tr.source_before] - low) * _source_law(tr), tr.sources
+    if alpha_sigma(float(tr.logsnr[-1]))[0] < NO_SIGNAL:
+        last = tr.counts[:, -1]
+        total = last.sum(axis=1)
+        like = last[:, tr.before_in_after] @ weights / np.maximum(total, 1)
+        law = _source_law(tr) * (total > 0)
+        return (like - low) * law / law.sum(), tr.sources
+    # the level it was read at is left out: an error of its own, that of a result a source
+    num = len(tr.counts)
+    spread = np.append(np.zeros(num), np.sqrt(low * (1.0 - low) / num))
+    return spread, None if tr.sources is None else np.append(tr.sources, "")
 
 
 def blur_curve(tr: Transitions, inner: Sequence[int], outer: Sequence[int]) -> SampledCurve:
@@ -119,60 +148,6 @@ def blur_curve(tr: Transitions, inner: Sequence[int], outer: Sequence[int]) -> S
         spread = np.sqrt(np.einsum("i,lij->l", law**2, tr.stderr**2)) * factor
         return SampledCurve(logsnr=tr.logsnr, value=value, influence=spread[None], scale=None)
     return _cross_fitted(tr, list(inner), rest, weights, factor)
-
-
-def complete_levels(tr: Transitions) -> tuple[Transitions, str | None]:
-    """Leave out levels that lack sources of a label which other levels have; the note says so.
-
-    An adaptive search measures some levels with few sources.
-    """
-    if tr.counts is None or tr.source_before is None:
-        return tr, None
-    used = np.ones(len(tr.before), bool) if tr.weights is None else tr.weights > 0
-    is_lacking = np.asarray(np.isnan(tr.probs[:, used]).any(axis=2))
-    is_everywhere = np.asarray(is_lacking.all(axis=0))
-    keep = np.asarray(~is_lacking[:, ~is_everywhere].any(axis=1))
-    if keep.all() or keep.sum() < 2 or is_everywhere.any():
-        return tr, None
-    number = int(np.sum(~keep))
-    return select_levels(tr, keep), (
-        f"{number} of {len(keep)} levels have no source of some label and are left out"
-    )
-
-
-def read_from(tr: Transitions) -> tuple[Transitions, list[str]]:
-    """The table whose curves are read, and what to say of it; every reader of curves begins here.
-
-    Levels that lack a label are left out, and a single source gives way to its replicates.
-    """
-    complete, left_out = complete_levels(tr)
-    table, note = as_clusters(complete)
-    return table, [text for text in (left_out, note) if text is not None]
-
-
-def as_clusters(tr: Transitions) -> tuple[Transitions, str | None]:
-    """With a single source, its replicates become the clusters; the note says so."""
-    if tr.counts is None or len(tr.counts) != 1:
-        return tr, None
-    counts = tr.counts[0]
-    most = int(counts.sum(axis=1).max(initial=0))
-    table = np.zeros((most, *counts.shape), dtype=np.int64)
-    for level, row in enumerate(counts):
-        outcomes = np.repeat(np.arange(len(row)), row)
-        table[np.arange(len(outcomes)), level, outcomes] = 1
-    assert tr.source_before is not None
-    assert tr.sources is not None
-    split = replace(
-        tr,
-        counts=table,
-        source_before=np.repeat(tr.source_before, most),
-        sources=np.array([f"{tr.sources[0]}#{r}" for r in range(most)]),
-        source_weight=None,
-        abstained=None,
-    )
-    return split, (
-        "a single source: intervals speak of its replicates, not of other samples of the model"
-    )
 
 
 def _source_shares(tr: Transitions) -> NDArray[np.float64]:

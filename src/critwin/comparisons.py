@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from critwin import _curves, _readings
+from critwin import _clustering, _curves, _readings
 from critwin.errors import InputError
 from critwin.estimates import Edge, difference, plain
 from critwin.windows import CriticalWindow, critical_window
@@ -139,7 +139,7 @@ def _influence(
     """Influence of every named source on the curve at an edge."""
     if edge.logsnr.value is None or tr.counts is None:
         return {}
-    table, _ = _readings.read_from(tr)
+    table, _ = _clustering.read_from(tr)
     if name == "t_after":
         curve = _readings.stay_curve(table, table.indices(options["after"], of="before"))
     elif name == "t_before":

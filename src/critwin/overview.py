@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from critwin._readings import known_chance
 from critwin.comparisons import WindowDifference, compare_windows
 from critwin.errors import InputError
 from critwin.estimates import Edge, plain
@@ -173,7 +174,7 @@ def overview(
         }
     for name, tr in tables.items():
         try:
-            if after is None and tr.weights is None and chance is None:
+            if after is None and chance is None and known_chance(tr) is None:
                 unknown.add(name)
                 reasons[name] = CHANCE_UNKNOWN
             else:
@@ -216,7 +217,7 @@ def compare_tables(
             reasons[name] = f"the {where} of the two does not have it"
             continue
         needs_chance = options.get("criterion", "kept") == "kept" and options.get("chance") is None
-        if needs_chance and (first[name].weights is None or second[name].weights is None):
+        if needs_chance and None in (known_chance(first[name]), known_chance(second[name])):
             reasons[name] = CHANCE_UNKNOWN
             continue
         try:
@@ -294,7 +295,7 @@ def _curves_of(
             curve_with_intervals(tr, "stay", **shared),
             curve_with_intervals(tr, "blur", **shared),
         )
-    if tr.weights is None and chance is None:
+    if chance is None and known_chance(tr) is None:
         raw = curve_with_intervals(tr, "kept", chance=0.0, plateau=1.0, confidence=confidence)
         return (_renamed(raw, "mean_stay"),)
     return (

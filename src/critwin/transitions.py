@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSTAINED",
+    "NO_SIGNAL",
     "Kind",
     "Transitions",
     "from_counts",
@@ -45,6 +46,8 @@ __all__ = [
 
 Kind = Literal["exact", "estimated", "counted"]
 ABSTAINED = "(abstained)"
+NO_SIGNAL = 0.01
+"""Signal scale alpha below which a noised sample tells next to nothing of its source."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,9 +63,11 @@ class Transitions:
             shares in which sources were drawn. None if unknown: merging labels and the chance
             level then refuse.
         fresh: Law of the label of a fresh sample of the model over ``after``, shape ``(J,)``.
-            Defaults to ``weights``.
+            Defaults to ``weights``. Known while ``weights`` are not, it gives the chance level of
+            the sources as they are, each weighing the same.
         is_weights_estimated: True if ``weights`` are the shares of sources that the model itself
-            generated, so that their sampling error belongs in the intervals.
+            generated, or, where they are unknown, ``fresh`` the shares of the results at the
+            noisiest level; their sampling error belongs in the intervals.
         kind: ``"exact"``, ``"estimated"`` (with ``stderr``) or ``"counted"`` (with ``counts``).
         stderr: Standard errors of ``probs``, same shape.
         counts: Results per source, level and label, shape ``(S, L, J)``; zeros where a source
@@ -209,7 +214,8 @@ def from_counts(
         invalid: Shape ``(L, I)``.
         weights: The model's prior over ``before``, shape ``(I,)``.
         fresh: Law of the label of a fresh sample, shape ``(J,)``.
-        is_weights_estimated: Whether ``weights`` are the shares of these (generated) sources.
+        is_weights_estimated: Whether ``weights`` are the shares of these (generated) sources, or,
+            where they are unknown, ``fresh`` those of the results at the noisiest level.
         reversal: How the samples were denoised.
         feature: Name of the feature.
         plateau: Known limit of the mean stay.

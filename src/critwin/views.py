@@ -16,16 +16,17 @@ import numpy as np
 
 from critwin._texts import unknown_name
 from critwin.errors import InputError
+from critwin.levels import alpha_sigma
 from critwin.records import ABSTAIN, FeatureColumns, Records, select
 from critwin.reshaping import merge
-from critwin.transitions import Transitions, from_counts
+from critwin.transitions import NO_SIGNAL, Transitions, from_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["binned", "parts_of", "product", "transitions_from_records"]
+__all__ = ["MOST_CONDITIONS", "binned", "parts_of", "product", "transitions_from_records"]
 
-_MOST_CONDITIONS = 12
+MOST_CONDITIONS = 12
 """Conditions that are told apart by themselves; more are pooled unless one is chosen."""
 
 Where = Mapping[str, Any] | Callable[[Records], Any]
@@ -50,6 +51,8 @@ def transitions_from_records(
         groups: Labels to merge, new -> old; needs the prior.
         weights: The model's prior over the labels, label -> weight; the prior that came with the
             records unless given: the model's, or its law under the one condition of the rows.
+            Where there is none, the law of fresh samples is that of the results at the noisiest
+            level, if next to no signal is left there.
         plateau: Known limit of the mean stay as noise goes to zero.
 
     Returns:
@@ -105,7 +108,11 @@ def transitions_from_records(
         before = [label for label in columns.labels if weights.get(label, 0.0) > 0]
     table = _count(rows, columns, keep, before, name)
     law = None if weights is None else np.array([weights.get(b, 0.0) for b in before])
-    fresh = None if weights is None else np.array([weights.get(j, 0.0) for j in columns.labels])
+    if weights is None:
+        fresh = _law_without_signal(rows, table)
+        is_estimated = fresh is not None
+    else:
+        fresh = np.array([weights.get(j, 0.0) for j in columns.labels])
     result = from_counts(
         table["counts"],
         table["source_before"],
@@ -143,7 +150,7 @@ def parts_of(records: Records) -> list[tuple[str, dict[str, str]]]:
     """
     columns = ["experiment", "reversal"]
     apart = set(_condition_priors(records))
-    if 2 <= len(apart) <= _MOST_CONDITIONS and apart >= set(np.unique(records.condition).tolist()):
+    if 2 <= len(apart) <= MOST_CONDITIONS and apart >= set(np.unique(records.condition).tolist()):
         columns.append("condition")
     rows = sorted(set(zip(*(records.column(name).tolist() for name in columns), strict=True)))
     parts = []
@@ -323,6 +330,26 @@ def _count(
         "sources": source,
         "logsnr": -minus,
     }
+
+
+def _law_without_signal(rows: Records, table: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """Shares of the results at the noisiest level, if those are fresh draws of the reversal.
+
+    They are where a sample was noised afresh until next to no signal was left. A clone keeps the
+    noise of its source's own generation, so its noisiest level tells nothing of the kind.
+    """
+    if str(rows.experiment[0]) != "forward_reverse":
+        return None
+    if not alpha_sigma(float(table["logsnr"][-1]))[0] < NO_SIGNAL:
+        return None
+    last = table["counts"][:, -1]
+    total = last.sum(axis=1)
+    if np.sum(total > 0) < 2:
+        return None
+    weight = _source_weight(rows, table["sources"])
+    vote = (np.ones(len(last)) if weight is None else weight) * (total > 0)
+    law = vote @ (last / np.maximum(total, 1)[:, None])
+    return np.asarray(law) if law.sum() > 0 else None
 
 
 def _condition_priors(records: Records) -> dict[str, dict[str, dict[str, float]]]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from critwin import _curves, _readings
+from critwin import _clustering, _curves, _readings
 from critwin.errors import InputError
 from critwin.estimates import (
     BELOW,
@@ -158,7 +158,8 @@ def critical_window(
         before: The label set B that contains A; all labels unless given.
         epsilon: Tolerance of an operational window, in (0, 1).
         confidence: Of the intervals, in (0, 1).
-        chance: Chance level of ``kept`` where the prior is unknown.
+        chance: Chance level of ``kept`` where the prior is unknown; read off the results at the
+            noisiest level unless given, where next to no signal is left there.
         plateau: Limit of the mean stay at no noise; ``"lowest"`` takes that of the lowest level.
         test: Whether to test that there is a window at all (counted tables only).
 
@@ -176,7 +177,7 @@ def critical_window(
     for name, number in (("confidence", confidence), ("epsilon", epsilon)):
         if not 0.0 < number < 1.0:
             raise InputError(f"{name} is out of range", got=number, wanted="a number in (0, 1)")
-    table, notes = _readings.read_from(tr)
+    table, notes = _clustering.read_from(tr)
     is_counted = tr.kind == "counted"
     shared: dict[str, Any] = {
         "feature": tr.feature,
@@ -194,7 +195,12 @@ def critical_window(
         except _readings.TooFewSourcesError as error:
             lacking = missing_edge(str(error), shared["confidence"])
             edges = dict.fromkeys(("start", "midpoint", "end", "width"), lacking)
-        if tr.weights is None:
+        if tr.weights is None and chance is None and tr.is_weights_estimated:
+            notes.append(
+                "the prior is unknown: sources weigh equally, and chance is read off the results "
+                f"at t = {float(tr.t[-1]):.4g}, where next to no signal is left"
+            )
+        elif tr.weights is None:
             notes.append("the prior is unknown: sources weigh equally, chance as given")
         elif tr.is_weights_estimated:
             notes.append("the prior is estimated from the generated sources")
@@ -255,7 +261,7 @@ def curve_with_intervals(
     Raises:
         InputError: As :func:`critical_window`.
     """
-    table, _ = _readings.read_from(tr)
+    table, _ = _clustering.read_from(tr)
     if quantity == "kept":
         curve = _readings.kept_curve(table, chance_level=chance, plateau=plateau)
     elif quantity == "mean_stay":

@@ -21,7 +21,7 @@ from critwin.storage import save_records, save_transitions
 from critwin.tables import read_table
 from critwin.transitions import from_counts, require_weights
 from foreign import LEVELS, columns, csv, exact, kept_csv
-from runs_help import start
+from runs_help import changed, start
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: Any) -> tuple[int, str, str]:
@@ -162,6 +162,31 @@ def test_every_translated_phrase_is_one_that_messages_use() -> None:
         kind = re.sub("'(condition|reversal|experiment)'", "'{mixed}'", python)
         doubled = kind.replace("{'", "{{'").replace("...}", "...}}")
         assert any(form in said for form in (python, doubled)), python
+
+
+def test_a_chance_level_can_be_said_to_the_report_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path / "run", changed(sources={"kind": "dataset", "count": 16}))
+    page = tmp_path / "run" / "report.html"
+    assert run(capsys, "report", tmp_path / "run")[0] == 0
+    assert "No window for the size" in page.read_text()
+    for options in (("--chance", "0.5"), ("--prior", "small=.5", "--prior", "large=.5")):
+        code, _, err = run(capsys, "report", tmp_path / "run", "--feature", "size", *options)
+        assert (code, err) == (0, "")
+        assert "No window for the size" not in page.read_text()
+        window = facts(capsys, tmp_path / "run", "--feature", "size", *options)["windows"]["size"]
+        assert f"{window['midpoint']['t']['value']:.2f}" in page.read_text()
+    for options, said in (
+        (("--chance", "0.5"), "a chance level or a prior belongs to one feature: got side, size"),
+        (("--chance", "1.5", "--feature", "size"), "the chance level is out of range"),
+        (("--chance", "0.5", "--feature", "hat"), "unknown feature"),
+        (("--prior", "hat=1", "--feature", "size"), "unknown labels: got hat"),
+        (("--feature", "size"), "--feature says whose --chance or --prior it is"),
+    ):
+        code, out, err = run(capsys, "report", tmp_path / "run", *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
 
 
 def test_abstentions_are_bracketed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from scipy import stats
 
-from critwin import _curves, _readings
+from critwin import _clustering, _curves, _readings
 from critwin.audits.law import holm
 from critwin.errors import InputError
 from critwin.estimates import Edge, Estimate, difference, edge_of, missing_edge, plain
@@ -198,7 +198,7 @@ def _window(
         return GroupWindow(
             **shared, t_after=edge, midpoint=edge, stay=none, low=none, high=none, reason=reason
         )
-    table, _ = _readings.complete_levels(tr)
+    table, _ = _clustering.complete_levels(tr)
     try:
         curve = _readings.stay_curve(table, [table.before.index(label)])
         low, high = curve.limits(np.eye(len(curve.logsnr)), confidence)

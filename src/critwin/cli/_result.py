@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ def conclude(run: Run) -> Result:
     """
     import numpy as np
 
+    from critwin._readings import known_chance
+    from critwin.cli._source import in_options
     from critwin.errors import InputError
     from critwin.experiments.outcomes import effects, is_intervention
     from critwin.records import ABSTAIN, select
@@ -91,8 +94,21 @@ def conclude(run: Run) -> Result:
                 continue
             try:
                 tables[name] = transitions_from_records(records, feature, where=where)
+                if known_chance(tables[name]) is None:
+                    reasons[name] = _asking_for_chance(run, feature)
+                    continue
                 windows[name] = critical_window(tables[name])
             except InputError as error:
-                reasons[name] = str(error)
+                reasons[name] = in_options(str(error))
     gaps = midpoint_gaps({k: tables[k] for k in windows}, windows, confidence=0.95)
     return Result(windows, reasons, headline(windows, gaps=gaps))
+
+
+def _asking_for_chance(run: Run, feature: str) -> str:
+    """What to do where nothing tells how often a fresh sample carries the label of the source."""
+    place, name = shlex.quote(str(run.path)), shlex.quote(feature)
+    return (
+        "the chance level is unknown: say it to critwin windows and to critwin report, e.g. "
+        f"critwin report {place} --feature {name} --chance NUMBER, or --prior LABEL=SHARE for "
+        "each label (never the shares in which sources were drawn)"
+    )

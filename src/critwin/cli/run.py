@@ -294,17 +294,31 @@ def _estimate_lines(e: Estimate) -> list[str]:
             *lines,
             "no window can be measured: it needs at least two levels, and there is one",
         ]
-    lines.append("expected 95 % interval of each midpoint, total width in t:")
-    for feature in e.features:
-        assert feature.midpoint_width is not None  # there are levels enough
+    found = [feature for feature in e.features if feature.midpoint_width is not None]
+    lacking = [feature for feature in e.features if feature.reason is not None]
+    if found:
+        lines.append("expected 95 % interval of each midpoint, total width in t:")
+    for feature in found:
         known = "" if feature.is_chance_known else ", labels taken as equally likely"
         lines.append(
             f"  {feature.name}: {feature.midpoint_width:.2f} "
             f"(chance level {feature.chance:.3f}{known})"
         )
-    lines.append(
-        "  = 2 z sqrt(p (1 - p) / sources) / (1 - chance) * width / .8 with p = (1 + chance) / 2 "
-        f"and a window of width {plain_number(e.assumed_width)} assumed"
-        + (", all that the levels span" if e.assumed_width < ASSUMED_WIDTH else "")
-    )
+    if found:
+        lines.append(
+            "  = 2 z sqrt(p (1 - p) / sources) / (1 - chance) * width / .8 with "
+            "p = (1 + chance) / 2 "
+            f"and a window of width {plain_number(e.assumed_width)} assumed"
+            + (", all that the levels span" if e.assumed_width < ASSUMED_WIDTH else "")
+        )
+    for feature in lacking:
+        lines.append(
+            f"warning: no window of {feature.name} from this run alone: its chance level "
+            f"will be unknown: {feature.reason}"
+        )
+    if lacking:
+        lines.append(
+            "  shares kept will be reported; critwin windows and critwin report take the level: "
+            "--chance, or --prior"
+        )
     return lines

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from critwin import quantities
-from critwin._readings import complete_levels
+from critwin._clustering import complete_levels
+from critwin._readings import known_chance
+from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.experiments.outcomes import effects, is_intervention
 from critwin.records import ABSTAIN
@@ -63,6 +64,8 @@ def collect(
     config: str = "",
     notes: Sequence[str] = (),
     error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    chances: Mapping[str, float] | None = None,
+    priors: Mapping[str, Mapping[str, float]] | None = None,
     confidence: float = 0.95,
     epsilon: float = 0.1,
 ) -> ReportData:
@@ -76,6 +79,8 @@ def collect(
         config: The experiment file as text.
         notes: What else limits the result, said first.
         error_matrices: Feature -> what its labeller says of samples whose label is known.
+        chances: Feature -> chance level, where the prior is unknown.
+        priors: Feature -> the model's prior over its labels, in place of what the records say.
         confidence: Of the intervals.
         epsilon: Tolerance of the windows of single labels.
 
@@ -83,7 +88,8 @@ def collect(
         The data.
 
     Raises:
-        InputError: If there are no records or no features.
+        InputError: If there are no records or no features, or a chance level or a prior is of
+            no feature or cannot be used.
     """
     if len(records) == 0 or not records.features:
         raise InputError(
@@ -91,6 +97,11 @@ def collect(
             got=f"{len(records)} records of {len(records.features)} features",
             wanted="a run that has measured something",
         )
+    for feature in {**(chances or {}), **(priors or {})}:
+        if feature not in records.features:
+            raise unknown_name("feature", feature, records.features)
+    for feature, prior in (priors or {}).items():  # what is wrong with it is the answer
+        transitions_from_records(records, feature, where=parts_of(records)[0][1], weights=prior)
     parts = parts_of(records)
     features = []
     for number, (name, feature, where) in enumerate(
@@ -106,6 +117,8 @@ def collect(
                 where,
                 key=_key(name, number),
                 matrix=(error_matrices or {}).get(feature),
+                chance=(chances or {}).get(feature),
+                prior=(priors or {}).get(feature),
                 confidence=confidence,
                 epsilon=epsilon,
             )
@@ -114,6 +127,9 @@ def collect(
     gaps = midpoint_gaps(
         {f.name: f.transitions for f in features if f.transitions is not None},
         windows,
+        chances={f.name: chances[f.feature] for f in features if f.feature in (chances or {})}
+        if chances
+        else {},
         confidence=confidence,
     )
     order = decision_order(windows)
@@ -158,13 +174,15 @@ def _feature(
     *,
     key: str,
     matrix: ErrorMatrix | None,
+    chance: float | None,
+    prior: Mapping[str, float] | None,
     confidence: float,
     epsilon: float,
 ) -> FeatureData:
     rows = np.logical_and.reduce([records.column(key) == value for key, value in where.items()])
     validity = _validity(records, records.features[feature], np.asarray(rows))
     try:
-        tr = transitions_from_records(records, feature, where=where)
+        tr = transitions_from_records(records, feature, where=where, weights=prior)
     except InputError as error:
         return FeatureData(
             name=name,
@@ -182,11 +200,13 @@ def _feature(
     corrected: NDArray[np.float64] | None = None
     reason: str | None = None
     try:
-        kept = curve_with_intervals(tr, "kept", confidence=confidence)
-        window = critical_window(tr, confidence=confidence)
+        kept = curve_with_intervals(tr, "kept", confidence=confidence, chance=chance)
+        window = critical_window(tr, confidence=confidence, chance=chance)
         if tr.abstained is not None and tr.abstained.any():
             ends = [
-                curve_with_intervals(with_abstentions(tr, end), "kept", confidence=confidence)
+                curve_with_intervals(
+                    with_abstentions(tr, end), "kept", confidence=confidence, chance=chance
+                )
                 for end in ("lost", "kept")
             ]
             bracket = (ends[0], ends[1])
@@ -209,7 +229,7 @@ def _feature(
         kept=kept,
         bracket=bracket,
         corrected=corrected,
-        chance=None if weight is None else quantities.chance(tr),
+        chance=known_chance(tr) if chance is None else chance,
         labels=tuple(
             _label(tr, tr.before[i], int(num[i]), confidence=confidence, epsilon=epsilon)
             for i in shown

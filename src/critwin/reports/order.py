@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from critwin import _curves, _readings
+from critwin import _clustering, _curves, _readings
 from critwin.estimates import difference
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def midpoint_gaps(
     tables: Mapping[str, Transitions],
     windows: Mapping[str, CriticalWindow],
     *,
+    chances: Mapping[str, float] | None = None,
     confidence: float = 0.95,
 ) -> dict[tuple[str, str], Estimate]:
     """Differences of the midpoints of features that were read off the same results.
@@ -32,6 +33,7 @@ def midpoint_gaps(
     Args:
         tables: Feature -> its transitions.
         windows: Feature -> its window of ``kept``.
+        chances: Feature -> the chance level that its window was given.
         confidence: Of the intervals.
 
     Returns:
@@ -44,7 +46,9 @@ def midpoint_gaps(
         if name in tables and window.midpoint is not None and window.midpoint.t.value is not None
     }
     order = sorted(middles, key=lambda name: -float(middles[name].t.value or 0.0))
-    influences = {name: _influence(tables[name], windows[name]) for name in order}
+    influences = {
+        name: _influence(tables[name], windows[name], (chances or {}).get(name)) for name in order
+    }
     gaps = {}
     for k, a in enumerate(order):
         for b in order[k + 1 :]:
@@ -59,13 +63,13 @@ def midpoint_gaps(
     return gaps
 
 
-def _influence(tr: Transitions, window: CriticalWindow) -> dict[str, float]:
+def _influence(tr: Transitions, window: CriticalWindow, chance: float | None) -> dict[str, float]:
     """Influence of every source on ``kept`` at the midpoint."""
     middle = window.midpoint
     if tr.counts is None or middle is None or middle.logsnr.value is None:
         return {}
-    table, _ = _readings.read_from(tr)
-    curve = _readings.kept_curve(table, chance_level=None, plateau=None)
+    table, _ = _clustering.read_from(tr)
+    curve = _readings.kept_curve(table, chance_level=chance, plateau=None)
     values = _curves.influence_at(curve, middle.logsnr.value)
     if values is None or curve.sources is None:
         return {}

@@ -36,6 +36,8 @@ def write_report(
     title: str | None = None,
     images: Images | None = None,
     error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    chances: Mapping[str, float] | None = None,
+    priors: Mapping[str, Mapping[str, float]] | None = None,
     confidence: float = 0.95,
     epsilon: float = 0.1,
 ) -> Path:
@@ -50,6 +52,9 @@ def write_report(
             given.
         error_matrices: Feature -> what its labeller says of samples whose label is known, which
             adds corrected curves; what the features themselves told unless given.
+        chances: Feature -> how often a fresh sample carries the label of the source, where the
+            records do not tell.
+        priors: Feature -> label -> weight, the model's prior, in place of what the records say.
         confidence: Of the intervals.
         epsilon: Tolerance of the windows of single labels.
 
@@ -67,6 +72,8 @@ def write_report(
         title=title,
         images=images,
         error_matrices=error_matrices,
+        chances=chances,
+        priors=priors,
         confidence=confidence,
         epsilon=epsilon,
     )
@@ -82,6 +89,8 @@ def report_data(
     title: str | None = None,
     images: Images | None = None,
     error_matrices: Mapping[str, ErrorMatrix] | None = None,
+    chances: Mapping[str, float] | None = None,
+    priors: Mapping[str, Mapping[str, float]] | None = None,
     confidence: float = 0.95,
     epsilon: float = 0.1,
 ) -> ReportData:
@@ -92,6 +101,8 @@ def report_data(
         title: As in :func:`write_report`.
         images: As in :func:`write_report`.
         error_matrices: As in :func:`write_report`.
+        chances: As in :func:`write_report`.
+        priors: As in :func:`write_report`.
         confidence: As in :func:`write_report`.
         epsilon: As in :func:`write_report`.
 
@@ -132,6 +143,8 @@ def report_data(
         config=config,
         notes=notes,
         error_matrices=_told(records) if error_matrices is None else error_matrices,
+        chances=chances,
+        priors=priors,
         confidence=confidence,
         epsilon=epsilon,
     )
