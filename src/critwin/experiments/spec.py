@@ -156,12 +156,19 @@ def check_condition(model: Model, condition: str | None) -> None:
 
     Args:
         model: The model.
-        condition: The condition; None is always accepted.
+        condition: The condition; None is accepted unless the model always takes a class.
 
     Raises:
         InputError: If it is unknown.
     """
     known = model.conditions
+    if condition is None and known and getattr(model, "needs_condition", False):
+        raise InputError(
+            f"model {model.name!r} always takes a condition",
+            got="none",
+            wanted="one of " + some_of(known),
+            next_step=f'set conditions = ["{known[0]}"]',
+        )
     if condition is None or known is None or condition in known:
         return
     close = difflib.get_close_matches(condition, known, n=1)

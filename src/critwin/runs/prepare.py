@@ -162,7 +162,7 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
     with _located("sources"):
         if section.kind == "generated":
             conditions = [None if c == "none" else c for c in section.conditions]
-            for name in conditions:
+            for name in conditions or [None]:
                 check_condition(model, name)
             kind = "trajectory" if config.experiment.has_trajectory else "generated"
             sources = plan_generated(section.count, conditions, kind=kind)
@@ -196,8 +196,9 @@ def spec_of(prepared: Prepared, measured: Collection[float] = ()) -> Spec:
         arms, stops = _trajectory(config, model, levels)
     with _located("denoise"):
         reversal = choose_reversal(model, config.denoise.reversal)
-        if config.denoise.condition not in ("same", "none"):
-            check_condition(model, config.denoise.condition)
+        if config.denoise.condition != "same":
+            told = config.denoise.condition
+            check_condition(model, None if told == "none" else told)
     return Spec(
         sources=tuple(sources),
         levels=levels,

@@ -47,7 +47,10 @@ def built() -> dict[Any, Any]:
 def loaded(
     tiny: Callable[..., Path], built: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
-    """A tiny pipeline as a model, through the public way; its folder is read once a session."""
+    """A tiny pipeline as a model, through the public way; its folder is read once a session.
+
+    What its network predicts is tried in tests of that alone.
+    """
     from critwin.models.pipeline import loading
     from critwin.models.registry import load_model
 
@@ -65,7 +68,8 @@ def loaded(
         monkeypatch.setattr(loading, "build_pipeline", build)
         if family == "flux":
             options = {"height": 16, "width": 16} | options
-        return load_model("pipeline", path=tiny(family), local_files_only=True, **options)
+        options = {"local_files_only": True, "probe": False} | options
+        return load_model("pipeline", path=tiny(family), **options)
 
     return load
 

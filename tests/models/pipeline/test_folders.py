@@ -55,7 +55,17 @@ def refused(folder: Path, message: str, **options: Any) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    refused(tmp_path / "nothing", "there is no such model folder: got .*nothing")
+    refused(
+        tmp_path / "nothing",
+        "there is no such model folder: got .*nothing; wanted a folder with model_index.json, or "
+        'the name of a model on the hub, "owner/name"; check the path',
+    )
+    for address in ("https://huggingface.co/owner/name", "https://huggingface.co/owner/name/tree"):
+        with pytest.raises(InputError, match="not an address: got https://huggingface") as caught:
+            load_pipeline(address)
+        assert 'set path = "owner/name"' in str(caught.value)
+    with pytest.raises(InputError, match="not an address: got s3://bucket/model"):
+        load_pipeline("s3://bucket/model")
     refused(tmp_path, "not a diffusers model folder.*wanted a folder with model_index.json")
     single = tmp_path / "model.safetensors"
     single.write_bytes(b"x")
@@ -83,6 +93,18 @@ def test_missing_weights_and_missing_tensors(folder: Path) -> None:
     model = load_pipeline(folder, variant="fp16", steps=2)
     assert "unet/diffusion_pytorch_model.fp16.safetensors" in model.provenance["files"]
     assert "vae/diffusion_pytorch_model.safetensors" in model.provenance["files"]
+    save_file(weights, folder / UNET)
+    refused(folder, "has this variant: got fp8; wanted one of fp16", variant="fp8")
+
+
+def test_a_configuration_that_diffusers_mends_is_no_warning(
+    folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Stable Diffusion's own clip_sample is false; a folder may say otherwise."""
+    edit(folder / "scheduler/scheduler_config.json", clip_sample=True)
+    model = load_pipeline(folder, steps=2)
+    assert model.schedule.scheduler.config.clip_sample is False
+    assert not [one for one in recwarn if "clip_sample" in str(one.message)]
 
 
 def test_a_missing_shard(folder: Path) -> None:

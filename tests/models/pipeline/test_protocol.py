@@ -11,12 +11,16 @@ import pytest
 import torch
 
 import critwin as cw
-from critwin.errors import InputError
+from critwin.errors import InputError, MissingExtraError
+from critwin.experiments.spec import check_condition
 from critwin.features.function import FunctionFeature
 from critwin.levels import ou_time
 from critwin.models.base import Model
 from critwin.models.pipeline import load_pipeline
-from tiny_pipelines import TINY, tiny_ddpm, tiny_flux, tiny_sd
+from critwin.reports.report import report_data
+from critwin.runs.config import parse_config
+from critwin.runs.executor import run_experiment
+from tiny_pipelines import TINY, diffusers, seeded, tiny_ddpm, tiny_dit, tiny_flux, tiny_sd
 
 PROMPTS = ["a cat", None, "a dog"]
 FAMILIES = ["sd", "sdxl", "sd3", "flux", "ddpm", "dit"]
@@ -183,7 +187,11 @@ def made() -> Mapping[str, Any]:
         ("sd", {"height": 15}, "cannot make images of this height.*multiple of 2"),
         ("flux", {"width": 18}, "cannot make images of this width.*multiple of 4"),
         ("dit", {"height": 32}, "makes images of one size"),
+        ("sd", {"height": 10**7}, "cannot make images of this height.*at most 16384"),
         ("sd", {"max_sequence_length": 8}, "for pipelines with a T5 encoder"),
+        ("flux", {"max_sequence_length": 0}, "not a number of tokens.*got 0.*from 1 to 512"),
+        ("sd3", {"max_sequence_length": 513}, "not a number of tokens.*got 513"),
+        ("sd3", {"max_sequence_length": "9"}, "not a number of tokens.*got '9'"),
         ("sd", {"scheduler": "DDIMSchedular"}, "unknown scheduler.*did you mean 'DDIMScheduler'"),
         ("sd", {"scheduler": "os.system"}, "unknown scheduler"),
         ("sd", {"scheduler": "UNet2DModel"}, "unknown scheduler"),
@@ -218,6 +226,12 @@ def made() -> Mapping[str, Any]:
             "predicts the noise cannot start where there is no signal",
         ),
         ("sd", {"scheduler_options": {"prediction_type": "noise"}}, "does not say what"),
+        (
+            "sd",
+            {"scheduler_options": {"beta_end": 1.5}},
+            "cannot add more noise than all: got betas up to 1.5.*look at beta_end",
+        ),
+        ("sd", {"probe": "no"}, "probe is a switch: got 'no'; wanted true or false"),
     ],
 )
 def test_options_that_cannot_be_used(
@@ -232,8 +246,14 @@ def test_options_that_cannot_be_used(
     ("family", "options", "message"),
     [
         ("sd", {"dtype": "float8"}, "unknown precision"),
-        ("sd", {"device": "cuda:99"}, "this device is not there"),
-        ("sd", {"device": "gpu"}, "this device is not there"),
+        ("sd", {"device": "cuda:99"}, 'this device is not there: got cuda:99; wanted "cpu"'),
+        ("sd", {"device": "gpu"}, 'unknown device: got gpu; wanted "cpu", "cuda"'),
+        ("sd", {"vae_tiling": "yes"}, "vae_tiling is a switch: got 'yes'; wanted true or false"),
+        (
+            "sd",
+            {"variant": "fp16"},
+            "has this variant: got fp16; wanted no variant: there is none",
+        ),
         ("sd", {"offload": "disk"}, "unknown offload"),
         ("sd", {"offload": "sequential"}, "offload needs another device"),
         ("ddpm", {"vae_tiling": True}, "vae_tiling needs a VAE that can do it: got no VAE"),
@@ -250,9 +270,15 @@ def test_options_of_loading_that_cannot_be_used(
 
 def test_conditions_are_checked(loaded: Callable[..., Any], units: Callable[..., Any]) -> None:
     dit = loaded("dit", steps=3)
-    assert dit.conditions[:4] == ("cat", "dog", "2", "crane")
-    with pytest.raises(InputError, match="does not know this condition: got cow"):
-        dit.generate(["cow"], units(1))
+    assert dit.conditions[:4] == ("cat", "dog", "crane (2)", "crane (3)")
+    for name in ("cow", "crane"):  # of two classes that are cranes, none is meant by its name
+        with pytest.raises(InputError, match=f"does not know this condition: got {name}"):
+            dit.generate([name], units(1))
+    with pytest.raises(InputError, match=r"did you mean 'crane \([23]\)'"):
+        check_condition(dit, "crane")
+    own = load_pipeline(tiny_dit(), steps=3)  # the object keeps the last of them alone
+    assert own.conditions is not None
+    assert own.conditions[:4] == ("cat", "dog", "2", "crane")
     ddpm = loaded("ddpm", steps=3)
     assert ddpm.conditions == ()
     with pytest.raises(InputError, match="wanted no condition"):
@@ -274,19 +300,20 @@ def test_long_prompts_are_said_to_be_cut(
 ) -> None:
     model = loaded("sd", steps=2)
     model.generate(["a short one"], units(1))
-    assert model.notes == ("the safety checker is off",)
+    assert model.notes[0] == "the safety checker is off"
+    num = len(model.notes)
     (early,) = model.notes_on(["word " * 60, "a short one", None])
     assert model.num_text_encodings == 2  # nothing was encoded
     model.generate(["word " * 60], units(1))
-    (note,) = model.notes[1:]
+    (note,) = model.notes[num:]
     assert note == early
     assert "CLIPTokenizer makes 242 tokens of it and the text encoder reads 77" in note
     assert note in caplog.messages
     model.generate(["word " * 60], units(1))
-    assert len(model.notes) == 2  # said once
+    assert len(model.notes) == num + 1  # said once
     flux = loaded("flux", steps=2, max_sequence_length=16)
     flux.generate(["only the T5 is too short"], units(1))
-    (note,) = flux.notes
+    (note,) = [note for note in flux.notes if "too long" in note]
     assert "T5Tokenizer" in note
     assert "reads 16" in note
 
@@ -450,7 +477,6 @@ def test_an_experiment_on_a_pipeline_and_black_images_are_invalid(
 def test_a_run_folder_says_where_the_model_comes_from(
     tiny: Callable[..., Any], tmp_path: Any
 ) -> None:
-    from critwin.runs.config import parse_config
     from critwin.runs.prepare import identity, prepare
 
     config = parse_config(
@@ -466,8 +492,38 @@ def test_a_run_folder_says_where_the_model_comes_from(
     assert source["source"] == "local folder"
     assert len(source["files"]["unet/diffusion_pytorch_model.safetensors"]) == 64
     assert source["notes"][0] == "the safety checker is off"
-    assert "is too long" in source["notes"][1]
+    assert "is too long" in source["notes"][-1]
     json.dumps(source)
+
+
+def test_what_is_left_at_the_noisiest_level_is_said(
+    loaded: Callable[..., Any], tiny: Callable[..., Any], tmp_path: Any
+) -> None:
+    """Stable Diffusion's last level keeps alpha = .068; a DDPM's keeps less than a hundredth."""
+
+    def said(model: Any) -> list[str]:
+        return [note for note in model.notes if "noisiest" in note]
+
+    alpha = loaded("sd", steps=1000 // 50, scheduler_options={"timestep_spacing": "trailing"})
+    (note,) = said(alpha)
+    assert "alpha = 0.068 of the clean sample is left there (t = 2.68)" in note
+    kept = float(alpha.schedule.scheduler.alphas_cumprod[-1]) ** 0.5
+    assert f"alpha = {kept:.3f}" in note
+    assert said(loaded("ddpm", steps=1000)) == []
+    assert "alpha = " in said(loaded("sd3", steps=4))[0]  # the second step: the first has none
+    config = {
+        "model": {"name": "pipeline", "path": str(tiny("sd")), "steps": 4},
+        "sources": {"kind": "generated", "count": 2, "conditions": ["a"]},
+        "levels": {"unit": "t", "values": [0.5, 1.0]},
+        "feature": [{"name": "brightness"}],
+        "run": {"out": str(tmp_path / "run")},
+    }
+    run_experiment(parse_config(config))
+    notes = report_data(tmp_path / "run").notes
+    (note,) = [note for note in notes if "noisiest" in note]
+    assert note.startswith("The model: the noisiest level is not pure noise: alpha = ")
+    assert any("what the network predicts" in note for note in notes)
+    assert any("the safety checker is off" in note for note in notes)
 
 
 # --- fingerprint, objects, options --------------------------------------------------------
@@ -535,6 +591,65 @@ def test_a_pipeline_object_gives_the_numbers_of_its_folder(
     lacking.text_encoder = None
     with pytest.raises(InputError, match="the pipeline lacks text_encoder"):
         load_pipeline(lacking, height=16, width=16)
+
+
+def test_settings_of_parts_are_in_the_fingerprint() -> None:
+    pipe = tiny_sd()
+    plain = load_pipeline(pipe, steps=3).fingerprint
+    pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4)
+    freed = load_pipeline(pipe, steps=3).fingerprint
+    pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.3, b2=1.4)
+    assert len({plain, freed, load_pipeline(pipe, steps=3).fingerprint}) == 3
+
+
+def test_offload_on_the_cpu_is_said_to_do_nothing(loaded: Callable[..., Any]) -> None:
+    notes = loaded("sd", steps=3, offload="model").notes
+    assert 'offload = "model" has no effect on the CPU' in notes
+
+
+def test_a_unet_that_takes_a_class(tmp_path: Any, units: Callable[..., Any]) -> None:
+    """As in ADM: conditions are numbers of classes, and there is no unconditional prediction."""
+    d = diffusers()
+    with seeded():
+        unet = d.UNet2DModel(
+            sample_size=8,
+            layers_per_block=1,
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D",) * 2,
+            up_block_types=("UpBlock2D",) * 2,
+            norm_num_groups=4,
+            num_class_embeds=4,
+        ).eval()
+    d.DDPMPipeline(unet=unet, scheduler=d.DDIMScheduler()).save_pretrained(tmp_path / "m")
+    model = load_pipeline(tmp_path / "m", steps=4, reversal="ode")
+    assert model.conditions == ("0", "1", "2", "3")
+    assert any("what the network predicts" in note for note in model.notes)  # under class 0
+    ours = model.generate(["2", "0"], units(2))
+    scheduler = d.DDIMScheduler()
+    scheduler.set_timesteps(4)
+    x = torch.stack([torch.randn(3, 8, 8, generator=u.generator("generate")) for u in units(2)])
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            output = unet(x, t, class_labels=torch.tensor([2, 0])).sample
+            x = scheduler.step(output, t, x).prev_sample
+    torch.testing.assert_close(ours, x, rtol=1e-4, atol=1e-4)
+    other = model.generate(["2", "1"], units(2))
+    assert torch.equal(other[0], ours[0])
+    assert float((other[1] - ours[1]).abs().max()) > 1e-3
+    with pytest.raises(InputError, match=r"always takes a class.*number from 0 to 3"):
+        model.generate([None], units(1))
+    with pytest.raises(InputError, match="always takes a condition: got none; wanted one of 0, 1"):
+        check_condition(model, None)
+    with pytest.raises(InputError, match="does not know this condition: got 4"):
+        model.generate(["4"], units(1))
+    unet.register_to_config(class_embed_type="timestep")
+    with pytest.raises(InputError, match="classes that are not numbers"):
+        load_pipeline(d.DDPMPipeline(unet=unet, scheduler=d.DDIMScheduler()))
+
+
+def test_a_scheduler_that_needs_a_package() -> None:
+    with pytest.raises(MissingExtraError, match=r"needs torchsde.*pip install torchsde"):
+        load_pipeline(tiny_sd(), scheduler="DPMSolverSDEScheduler")
 
 
 def test_a_unet_that_takes_more_than_latents_is_refused() -> None:

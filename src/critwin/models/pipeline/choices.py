@@ -7,10 +7,11 @@ import inspect
 import math
 from collections.abc import Collection, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from critwin.errors import InputError
+from critwin.errors import InputError, MissingExtraError
 from critwin.models.pipeline.catalogue import SCHEDULER
 from critwin.models.pipeline.schedules import can_start, old_ways
 
@@ -26,6 +27,7 @@ __all__ = [
     "Chosen",
     "check_guidance",
     "check_rows",
+    "check_switches",
     "check_way",
     "choose_scheduler",
     "guidance_notes",
@@ -90,6 +92,20 @@ def predicts_variances(pipe: Any, family: Family, scheduler: Any) -> bool:
     return is_wide and str(scheduler.config.get("variance_type", "")).startswith("learned")
 
 
+def check_switches(**switches: bool | None) -> None:
+    """Refuse switches that are neither true nor false, such as the text "no".
+
+    Args:
+        **switches: Option -> what is given for it; None: nothing.
+
+    Raises:
+        InputError: If one is neither.
+    """
+    for name, value in switches.items():
+        if value is not None and not isinstance(value, bool):
+            raise InputError(f"{name} is a switch", got=repr(value), wanted="true or false")
+
+
 def positive(steps: int) -> int:
     """A number of steps, checked.
 
@@ -113,20 +129,23 @@ def check_guidance(
     true_guidance: float | None,
     interval: tuple[float, float] | None,
     negative: str | None,
-) -> None:
+) -> float | None:
     """Refuse options of guidance that would have no effect.
 
     Args:
         family: What the network needs.
-        guidance: Guidance scale.
+        guidance: Guidance scale; None: the default of the pipeline's own call.
         true_guidance: Guidance by two predictions of a network that takes the other as an input.
         interval: OU times between which two predictions are taken.
         negative: Prompt that takes the place of the unconditional one.
 
+    Returns:
+        The guidance scale, or None.
+
     Raises:
         InputError: If one cannot be used.
     """
-    guidance = scale_of("guidance", guidance)
+    guidance = scale_of("guidance", family.default_guidance if guidance is None else guidance)
     true_guidance = scale_of("true_guidance", true_guidance)
     kind = family.guidance_kind
     if kind == "none" and guidance not in (None, 1.0):
@@ -153,6 +172,7 @@ def check_guidance(
             got=negative,
             wanted="true_guidance above 1" if kind == "distilled" else "guidance above 1",
         )
+    return guidance
 
 
 def scale_of(name: str, value: Any) -> float | None:
@@ -285,12 +305,18 @@ def choose_scheduler(
 
     Raises:
         InputError: If there is no such scheduler, or it does not fit the pipeline.
+        MissingExtraError: If it needs a package that is not installed.
     """
     diffusers: Any = import_module("diffusers")
     notes: tuple[str, ...] = ()
     made = type(own)
     if name is not None:
         found = getattr(diffusers, name, None) if SCHEDULER.fullmatch(name) else None
+        if lacking := [one for one in getattr(found, "_backends", ()) if find_spec(one) is None]:
+            raise MissingExtraError(
+                f"{name} needs {' and '.join(lacking)}, which is not installed",
+                next_step=f"run: pip install {' '.join(lacking)}",
+            )
         if not isinstance(found, type) or not issubclass(found, diffusers.SchedulerMixin):
             known = [n for n in dir(diffusers) if SCHEDULER.fullmatch(n)]
             close = difflib.get_close_matches(name, known, n=1)

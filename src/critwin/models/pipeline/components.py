@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -95,7 +96,7 @@ def digest_of_parts(pipe: Any, parts: Mapping[str, Any]) -> list[list[str]]:
         value: Any = getattr(pipe, part, None)
         if isinstance(value, torch.nn.Module):
             config = sorted((str(k), str(v)) for k, v in _config_of(value).items())
-            out.append([part, function_digest(value), json.dumps(config)])
+            out.append([part, function_digest(value), json.dumps(config), *_settings_of(value)])
         elif hasattr(value, "backend_tokenizer"):
             out.append([part, type(value).__name__, value.backend_tokenizer.to_str()])
     return out
@@ -105,6 +106,20 @@ def _config_of(module: Any) -> Mapping[str, Any]:
     config = getattr(module, "config", {})
     found = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     return {k: v for k, v in found.items() if not str(k).startswith("_")}
+
+
+def _settings_of(module: torch.nn.Module) -> list[str]:
+    """Numbers and words that parts of a network were set to, such as the scales of FreeU."""
+    found = []
+    for name, part in module.named_modules():
+        for key, value in sorted(vars(part).items()):
+            if key.startswith("_") or key == "training":
+                continue
+            if isinstance(value, bool | int | float | str):
+                found.append(f"{name}.{key} = {value!r}")
+            elif key == "processor":
+                found.append(f"{name}.{key} is {type(value).__name__}")
+    return found
 
 
 def _part(folder: ModelFolder, part: str, dtype: torch.dtype) -> Any:
@@ -194,7 +209,9 @@ def _quiet() -> Iterator[None]:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         bars.disable_progress_bar()
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about configurations that it mends
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

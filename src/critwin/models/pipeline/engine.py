@@ -135,6 +135,20 @@ class Engine:
             embedded=embedded,
         )
 
+    def told_plainly(self, num: int) -> Told:
+        """What the network is told of rows that are told nothing, without a second prediction.
+
+        Args:
+            num: Number of rows.
+
+        Returns:
+            The tensors, and the model's own guidance where it is an input of the network.
+        """
+        like = torch.empty(0, dtype=_dtype(self._network), device=self._placement.device)
+        _, embedded = self.scales(None)
+        condition = self.conditions.rows([self._family.plain] * num, like)
+        return Told(condition=condition, num=num, scale=None, embedded=embedded)
+
     def output(
         self, x: Tensor, call: int, schedule: PipelineSchedule, scheduler: Any, told: Told
     ) -> Tensor:

@@ -26,10 +26,13 @@ __all__ = [
     "GuidanceKind",
     "call_default",
     "image_size",
+    "text_length",
 ]
 
 Condition = Mapping[str, "Tensor"]
 """What the network is told of a row, by name; the first dimension is rows."""
+
+_MOST_PIXELS, _MOST_TOKENS = 2**14, 512
 
 GuidanceKind = Literal["classifier-free", "distilled", "none"]
 
@@ -42,6 +45,8 @@ class Family(Protocol):
         network: Name of the network among the pipeline's components.
         sample_shape: Shape of what is denoised.
         conditions: Conditions beside None; None: any text.
+        plain: Condition of a row that is told nothing: None, or the first class where the network
+            always takes one.
         guidance_kind: What ``guidance`` means: two predictions (``"classifier-free"``), an input
             of the network (``"distilled"``), or nothing.
         default_guidance: Guidance scale of the pipeline's own call; None: none.
@@ -58,6 +63,8 @@ class Family(Protocol):
     def sample_shape(self) -> tuple[int, ...]: ...  # noqa: D102
     @property
     def conditions(self) -> tuple[str, ...] | None: ...  # noqa: D102
+    @property
+    def plain(self) -> str | None: ...  # noqa: D102
     @property
     def guidance_kind(self) -> GuidanceKind: ...  # noqa: D102
     @property
@@ -139,13 +146,38 @@ def image_size(
             wanted=f"{own[0]} x {own[1]}",
         )
     for name, value in zip(("height", "width"), size, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1 or value % multiple:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not is_number or not 1 <= value <= _MOST_PIXELS or value % multiple:
             raise InputError(
                 f"the pipeline cannot make images of this {name}",
                 got=value,
-                wanted=f"a positive multiple of {multiple}",
+                wanted=f"a positive multiple of {multiple}, at most {_MOST_PIXELS}",
             )
     return size
+
+
+def text_length(pipe: Any, asked: int | None) -> int:
+    """Tokens that a T5 encoder reads.
+
+    Args:
+        pipe: The pipeline.
+        asked: The number that is asked for; None: the pipeline's own.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: If the pipeline does not take it.
+    """
+    if asked is None:
+        return int(call_default(pipe, "max_sequence_length"))
+    if isinstance(asked, bool) or not isinstance(asked, int) or not 1 <= asked <= _MOST_TOKENS:
+        raise InputError(
+            "max_sequence_length is not a number of tokens that the pipeline reads",
+            got=repr(asked),
+            wanted=f"a whole number from 1 to {_MOST_TOKENS}",
+        )
+    return asked
 
 
 def call_default(pipe: Any, name: str) -> Any:

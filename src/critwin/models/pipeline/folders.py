@@ -27,6 +27,7 @@ _MAX_JSON = 64 * 2**20
 _MAX_HEADER, _MAX_TENSORS = 16 * 2**20, 50_000
 _MAX_NUMBER, _MAX_LAYERS = 10**6, 1000
 _LIBRARIES = ("diffusers", "transformers", "stable_diffusion")
+_VARIANT = re.compile(r"\.([^./]+?)(?:-\d+-of-\d+)?\.safetensors$")
 _SINGLE = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
 
@@ -78,6 +79,14 @@ def read_folder(root: Path, variant: str | None = None) -> ModelFolder:
         files[part], variants[part] = component_files(names, part, components[part], variant)
         for name in files[part]:
             _check_file(root, name)
+    if variant is not None and not any(found == variant for found in variants.values()):
+        others = sorted({m[1] for name in names if (m := _VARIANT.search(name))})
+        raise InputError(
+            "no part of the model has this variant",
+            got=variant,
+            wanted="one of " + ", ".join(others) if others else "no variant: there is none",
+            next_step="leave `variant` out",
+        )
     return ModelFolder(
         root=root,
         kind=kind,
@@ -172,7 +181,7 @@ def component_files(
             next_step="take a revision that has them, or convert these in a place you trust: "
             "pipe.save_pretrained(folder, safe_serialization=True)",
         )
-    others = sorted({m[1] for n in own if (m := re.search(r"\.([^./]+)\.safetensors$", n))})
+    others = sorted({m[1] for n in own if (m := _VARIANT.search(n))})
     raise InputError(
         f"component {part!r} of the model has no weights",
         got=f"variants {', '.join(others)} only" if others else f"no {part}/*.safetensors",
@@ -210,7 +219,12 @@ def _check_path(root: Path) -> None:
             else None,
         )
     if not root.is_dir():
-        raise InputError("there is no such model folder", got=str(root))
+        raise InputError(
+            "there is no such model folder",
+            got=str(root),
+            wanted=f'a folder with {INDEX}, or the name of a model on the hub, "owner/name"',
+            next_step="check the path",
+        )
     if not (root / INDEX).is_file():
         raise InputError(
             "not a diffusers model folder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from critwin.errors import InputError
 from critwin.models.pipeline.catalogue import PIPELINES, Kind
-from critwin.models.pipeline.choices import choose_scheduler, guidance_notes
+from critwin.models.pipeline.choices import check_switches, choose_scheduler, guidance_notes
 from critwin.models.pipeline.components import build_pipeline, digest_of_parts
 from critwin.models.pipeline.folders import read_folder, sha256_of
 from critwin.models.pipeline.hub import fetch, is_hub_id
@@ -63,7 +64,7 @@ def load_pipeline(
     vae_tiling: bool = False,
     vae_slicing: bool = False,
     compile: bool = False,
-    probe: bool = False,
+    probe: bool | None = None,
     name: str | None = None,
 ) -> PipelineModel:
     """A diffusers pipeline as a model.
@@ -99,8 +100,11 @@ def load_pipeline(
         vae_tiling: Whether the VAE works tile by tile; it changes pixels at their borders.
         vae_slicing: Whether the VAE works image by image.
         compile: Whether the network is compiled by ``torch.compile``, for one batch shape.
-        probe: Whether to try what the network predicts on four samples that it generates, and
-            refuse a configuration that is wrong; see :mod:`critwin.models.pipeline.probe`.
+        probe: Whether to try what the network predicts and refuse a configuration that is wrong;
+            one evaluation for most networks, about forty for those that predict v. None: for a
+            folder and a model of the hub, not for a pipeline that was made already. What was found
+            and what it cost is among the model's ``notes``; see
+            :mod:`critwin.models.pipeline.probe`.
         name: Name of the model; that of the folder or of the hub unless given.
 
     Returns:
@@ -110,7 +114,15 @@ def load_pipeline(
         InputError: If the model cannot be had or loaded, or an option cannot be used.
         MissingExtraError: If an option needs a package that is not installed.
     """
+    check_switches(
+        local_files_only=local_files_only,
+        vae_tiling=vae_tiling,
+        vae_slicing=vae_slicing,
+        compile=compile,
+        probe=probe,
+    )
     is_made = not isinstance(path, str | Path)
+    labels: Mapping[Any, str] | None = None
     if is_made:
         given = {
             "revision": revision,
@@ -135,7 +147,7 @@ def load_pipeline(
         placement = Placement(where, offload)
         root, commit, shown = _located(str(path), revision, variant, local_files_only)
         folder = read_folder(root, variant)
-        kind = folder.kind
+        kind, labels = folder.kind, folder.options.get("id2label")
         pipe = build_pipeline(folder, precision)
         _tune(pipe, vae_tiling=vae_tiling, vae_slicing=vae_slicing)
         placement.settle(pipe)
@@ -148,10 +160,14 @@ def load_pipeline(
             "files": files,
         }
         notes = ["the safety checker is off"] if kind.family == "sd" else []
+        if offload != "none" and where.type == "cpu":
+            notes.append(f'offload = "{offload}" has no effect on the CPU')
         if kind.family != "ddpm" and pipe.vae.dtype != precision:
             notes.append("the VAE stays in float32: it overflows in float16")
     own = choose_scheduler(pipe.scheduler, scheduler, scheduler_options or {}, kind.family)
     sizes: dict[str, Any] = {"height": height, "width": width}
+    if kind.family == "dit":
+        sizes["id2label"] = labels
     if kind.family in _READS_T5:
         sizes["max_sequence_length"] = max_sequence_length
     elif max_sequence_length is not None:
@@ -159,8 +175,6 @@ def load_pipeline(
             "max_sequence_length is for pipelines with a T5 encoder", got=kind.pipeline
         )
     family = _FAMILIES[kind.family](pipe, **sizes)
-    if compile:
-        _compile(pipe, family.network)
     run_as = [placement.device.type, offload, vae_tiling, vae_slicing, compile]
     model = PipelineModel(
         pipe,
@@ -178,15 +192,33 @@ def load_pipeline(
         provenance=provenance,
         notes=[*notes, *own.notes, *guidance_notes(family, guidance)],
     )
-    if probe:
-        check_prediction_type(model)
+    if probe if probe is not None else not is_made:
+        model.add_note(_probed(model))
+    if compile:  # after the probe, whose batches have other shapes
+        _compile(pipe, family.network)
     return model
+
+
+def _probed(model: PipelineModel) -> str:
+    """What the probe of the prediction type says, in one line."""
+    try:
+        return check_prediction_type(model).note
+    except torch.OutOfMemoryError:
+        return "what the network predicts was not tried: the device has no memory for one row"
 
 
 def _located(
     path: str, revision: str | None, variant: str | None, local_files_only: bool
 ) -> tuple[Path, str | None, str]:
     """Folder of a model, its commit if it is from the hub, and its name."""
+    if "://" in path:
+        name = re.search(r"huggingface\.co/([\w.\-]+/[\w.\-]+)", path)
+        raise InputError(
+            "a model is a folder or a name on the hub, not an address",
+            got=path,
+            wanted='a folder, or "owner/name"',
+            next_step=f'set path = "{name[1]}"' if name else None,
+        )
     local = Path(path).expanduser()
     if local.exists() or not is_hub_id(path):
         if revision is not None:

@@ -1,7 +1,6 @@
 """A diffusers pipeline as a model: levels by step index, its own scheduler, critwin's streams.
 
-The state between noise and clean is the scheduler's own, in its own frame (``x_0 + sigma z`` for
-Euler's kind, ``(1 - s) x_0 + s z`` for flow matching); a level is the logsnr all the same.
+States are in the scheduler's own frame (``x_0 + sigma z``, ``(1 - s) x_0 + s z``, …).
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from critwin.models.pipeline.choices import (
     positive,
     prediction_of,
     predicts_variances,
-    scale_of,
 )
 from critwin.models.pipeline.coding import decode_finite
 from critwin.models.pipeline.engine import Engine, normals
-from critwin.models.pipeline.schedules import PipelineSchedule, read_schedule
+from critwin.models.pipeline.schedules import PipelineSchedule, read_schedule, signal_notes
 from critwin.models.pipeline.trials import reversals_of, way_notes
 
 if TYPE_CHECKING:
@@ -54,6 +52,7 @@ class PipelineModel:
         start_logsnr: Level of pure noise, ``-inf`` where the schedule starts without signal.
         sample_shape: Shape of one latent (of an image, without a VAE).
         conditions: Names of classes; ``()`` if there are none, None if it takes any text.
+        needs_condition: Whether None is no condition: the network always takes a class.
         reversals: Ways in which the scheduler can step; the first one generates.
         prediction: What the network predicts, by the scheduler's configuration.
         provenance: Where the pipeline comes from.
@@ -101,10 +100,11 @@ class PipelineModel:
         self.pipeline, self.family, self.placement = pipeline, family, placement
         self.sample_shape: tuple[int, ...] = tuple(family.sample_shape)
         self.conditions: tuple[str, ...] | None = family.conditions
+        self.needs_condition = family.plain is not None
         self.prediction: Prediction = prediction_of(scheduler)
         self._scheduler, self._steps = scheduler, positive(steps)
         self._schedules: dict[int, PipelineSchedule] = {}
-        self.schedule = self._scheduled(self._steps)
+        self.schedule = self.scheduled(self._steps)
         self.levels: NDArray[np.float64] = self.schedule.levels
         self.start_logsnr = float(self.schedule.logsnr[0])
         is_widened = predicts_variances(pipeline, family, scheduler)
@@ -112,9 +112,8 @@ class PipelineModel:
         first = next(iter(self._ways)) if reversal is None else reversal
         check_way(type(scheduler).__name__, first, self._ways)
         self.reversals: tuple[str, ...] = (first, *(way for way in self._ways if way != first))
-        own = scale_of("guidance", family.default_guidance if guidance is None else guidance)
         interval = interval_of(guidance_interval)
-        check_guidance(family, own, true_guidance, interval, negative)
+        own = check_guidance(family, guidance, true_guidance, interval, negative)
         self.engine = Engine(
             pipeline,
             family,
@@ -125,8 +124,8 @@ class PipelineModel:
             negative=negative,
             is_widened=is_widened,
         )
-        anew = way_notes(self.schedule, self._ways, self.prediction, is_widened=is_widened)
-        self._notes = [*notes, *anew]
+        self._notes = [*notes, *signal_notes(self.schedule)]
+        self._notes += way_notes(self.schedule, self._ways, self.prediction, is_widened=is_widened)
         self.fingerprint = digest_of(
             name,
             family.name,
@@ -141,8 +140,12 @@ class PipelineModel:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of results should know, one line each; prompts cut short among it."""
+        """What a reader of results should know, one line each, prompts cut short among it."""
         return (*self._notes, *self.engine.conditions.notes)
+
+    def add_note(self, note: str) -> None:
+        """Add to ``notes`` what was found when the model was loaded."""
+        self._notes.append(note)
 
     def notes_on(self, conditions: Sequence[str | None]) -> list[str]:
         """What the text encoders would not read of some prompts; nothing is encoded.
@@ -157,7 +160,7 @@ class PipelineModel:
 
     @property
     def num_text_encodings(self) -> int:
-        """How often the text encoders ran: once a distinct prompt."""
+        """How often text encoders ran: once a distinct prompt."""
         return self.engine.conditions.num_encodings
 
     def generate(self, conditions: Sequence[str | None], streams: Sequence[UnitStreams]) -> Tensor:
@@ -230,8 +233,7 @@ class PipelineModel:
             conditions: A condition a row, or None.
             streams: A stream a row; a deterministic scheduler draws nothing.
             reversal: One of ``reversals``; the first one unless given.
-            steps: Number of steps of the whole schedule; with another number than the model's
-                own the scheduler has other levels, and must have this one.
+            steps: Number of steps of the whole schedule, which must have this level, too.
             guidance: Guidance scale; the model's own unless given.
             purpose: Purpose of the streams.
 
@@ -257,9 +259,7 @@ class PipelineModel:
         guidance: float | None = None,
         purpose: str = "reverse",
     ) -> Tensor:
-        """Denoise from one level to a cleaner one and return the state there.
-
-        A solver that remembers earlier steps (DPM++ 2M, UniPC) forgets them between two segments.
+        """Denoise to a cleaner level; solvers that remember steps (DPM++ 2M, UniPC) begin anew.
 
         Args:
             noisy: In the scheduler's frame, shape ``(N, *sample_shape)``.
@@ -279,16 +279,15 @@ class PipelineModel:
             InputError: If a level is not available or ``stop`` is not cleaner.
         """
         check_rows(noisy, len(streams), self.sample_shape)
-        schedule = self._scheduled(self._steps if steps is None else positive(steps))
+        schedule = self.scheduled(self._steps if steps is None else positive(steps))
         first, last = schedule.find(logsnr), schedule.find(stop)
         if last < first or (last == first < schedule.num_calls):
             raise InputError(
                 "a reversal must stop at a cleaner level",
                 got=f"logsnr {logsnr:.6g} to {stop:.6g}",
             )
-        generators = [unit.generator(purpose) for unit in streams]
-        calls = range(first, last)
-        return self._run(noisy, calls, schedule, conditions, generators, reversal, guidance)
+        draws, calls = [unit.generator(purpose) for unit in streams], range(first, last)
+        return self._run(noisy, calls, schedule, conditions, draws, reversal, guidance)
 
     def predict(
         self,
@@ -368,12 +367,12 @@ class PipelineModel:
             stop: Level at which :meth:`partial` stops; None: the clean sample.
 
         Returns:
-            The number: second stages counted, two where guidance takes two predictions.
+            The number, with second stages; two where guidance takes two predictions.
 
         Raises:
             InputError: If the level is not available.
         """
-        schedule = self._scheduled(self._steps if steps is None else positive(steps))
+        schedule = self.scheduled(self._steps if steps is None else positive(steps))
         last = schedule.num_calls if stop is None else schedule.find(stop)
         calls = range(schedule.find(logsnr), last)
         return self.engine.num_calls(calls, schedule, guidance)
@@ -393,7 +392,8 @@ class PipelineModel:
         told = self.engine.told(conditions, guidance, num=len(x))
         return self.engine.run(x, calls, schedule, told, generators, self._ways[way])
 
-    def _scheduled(self, steps: int) -> PipelineSchedule:
+    def scheduled(self, steps: int) -> PipelineSchedule:
+        """The schedule of so many steps, read once."""
         if steps not in self._schedules:
             asked = self.family.steps(steps, self._scheduler)
             self._schedules[steps] = read_schedule(self._scheduler, asked)

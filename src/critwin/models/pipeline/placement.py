@@ -59,13 +59,22 @@ def device_of(name: str | torch.device | None) -> torch.device:
     """
     try:
         device = torch.device("cpu" if name is None else name)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            "unknown device", got=str(name), wanted='"cpu", "cuda", "cuda:1" or "mps"'
+        ) from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        num = torch.cuda.device_count()
         raise InputError(
             "this device is not there",
             got=str(name),
-            wanted='"cpu", or a device that PyTorch sees',
-            next_step=(str(error).splitlines() or [""])[0] or None,
+            wanted='"cpu"' + (f', or one of {num} CUDA devices from "cuda:0" up' if num else ""),
+            next_step=None
+            if num or device.type != "cuda"
+            else "this PyTorch sees no CUDA device: look at the driver, and whether PyTorch was "
+            "installed with CUDA",
         ) from error
     return device
 

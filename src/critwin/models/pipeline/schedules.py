@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from critwin.errors import InputError
+from critwin.levels import alpha_sigma, ou_time
 from critwin.models.base import x_0_from_prediction
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
     from critwin.models.base import Prediction
 
-__all__ = ["GOOD", "PipelineSchedule", "can_start", "old_ways", "read_schedule"]
+__all__ = ["GOOD", "PipelineSchedule", "can_start", "old_ways", "read_schedule", "signal_notes"]
 
 _SAME_LEVEL = 1e-6
 GOOD = "DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler, …"
-_NO_SIGNAL = 1e-6
+_NO_SIGNAL, _PURE = 1e-6, 0.01
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -212,6 +213,28 @@ def read_schedule(scheduler: Any, arguments: Mapping[str, Any]) -> PipelineSched
     )
 
 
+def signal_notes(schedule: PipelineSchedule) -> list[str]:
+    """What is left of the clean sample at the noisiest level, where it is more than 1 %.
+
+    Args:
+        schedule: The schedule.
+
+    Returns:
+        One line, or none. The scale is that of the scheduler's own noising, in the
+        variance-preserving frame.
+    """
+    if not len(schedule.levels):
+        return []
+    level = float(schedule.levels[-1])
+    alpha = float(alpha_sigma(level)[0])
+    if alpha < _PURE:
+        return []
+    return [
+        f"the noisiest level is not pure noise: alpha = {alpha:.3f} of the clean sample is left "
+        f"there (t = {float(ou_time(level)):.2f}), and what is decided in more noise is not seen"
+    ]
+
+
 def can_start(scheduler: Any) -> bool:
     """Whether a scheduler can noise a sample and start from a level between.
 
@@ -260,6 +283,15 @@ def _check_terminal(scheduler: Any) -> None:
     """Noise cannot be told apart from no signal: eps-prediction needs some."""
     alpha_bar = getattr(scheduler, "alphas_cumprod", None)
     config = scheduler.config
+    found = getattr(scheduler, "betas", None)
+    betas = torch.as_tensor([] if found is None else found, dtype=torch.float64)
+    if not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise InputError(
+            "the noise schedule is none: a step cannot add more noise than all",
+            got=f"betas up to {float(betas.max()):g}",
+            wanted="betas from 0 to 1",
+            next_step="look at beta_end in scheduler/scheduler_config.json",
+        )
     is_eps = config.get("prediction_type", "") == "epsilon"
     if alpha_bar is None or not is_eps:
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from critwin.models.pipeline.families import (
     GuidanceKind,
     call_default,
     image_size,
+    text_length,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class SD3Family:
     name = "Stable Diffusion 3"
     network = "transformer"
     conditions: tuple[str, ...] | None = None
+    plain: str | None = None
     guidance_kind: GuidanceKind = "classifier-free"
     encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
@@ -58,7 +61,7 @@ class SD3Family:
         channels = int(pipe.transformer.config.in_channels)
         self.sample_shape = (channels, height // factor, width // factor)
         self.default_guidance: float | None = call_default(pipe, "guidance_scale")
-        self._length = max_sequence_length or int(call_default(pipe, "max_sequence_length"))
+        self._length = text_length(pipe, max_sequence_length)
         both = (pipe.tokenizer, pipe.tokenizer_2)
         self.tokenizers = [(one, int(one.model_max_length)) for one in both]
         if pipe.text_encoder_3 is not None:
@@ -140,6 +143,7 @@ class FluxFamily:
     name = "FLUX"
     network = "transformer"
     conditions: tuple[str, ...] | None = None
+    plain: str | None = None
     encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
 
     def __init__(
@@ -162,7 +166,7 @@ class FluxFamily:
         self.default_guidance: float | None = (
             call_default(pipe, "guidance_scale") if is_distilled else None
         )
-        self._length = max_sequence_length or int(call_default(pipe, "max_sequence_length"))
+        self._length = text_length(pipe, max_sequence_length)
         clip = (pipe.tokenizer, int(pipe.tokenizer.model_max_length))
         self.tokenizers = [clip, (pipe.tokenizer_2, self._length)]
 
@@ -251,15 +255,25 @@ class DiTFamily:
         pipe: The pipeline.
         height: Rows of the images; None: the network's own.
         width: Columns of the images; None: the network's own.
+        id2label: Number of a class -> its names, with commas between; None: what the pipeline
+            made of them, in which a name of two classes is that of the last one.
     """
 
     name = "DiT"
     network = "transformer"
+    plain: str | None = None
     guidance_kind: GuidanceKind = "classifier-free"
     encoders: tuple[str, ...] = ()
     tokenizers: Sequence[tuple[Any, int]] = ()
 
-    def __init__(self, pipe: Any, *, height: int | None = None, width: int | None = None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        height: int | None = None,
+        width: int | None = None,
+        id2label: Mapping[Any, str] | None = None,
+    ) -> None:
         self._pipe = pipe
         config = pipe.transformer.config
         size = int(config.sample_size)
@@ -270,7 +284,7 @@ class DiTFamily:
         self.sample_shape = (int(config.in_channels), size, size)
         self.default_guidance: float | None = call_default(pipe, "guidance_scale")
         self._null = int(config.num_embeds_ada_norm)
-        self.conditions: tuple[str, ...] | None = _class_names(pipe.labels, self._null)
+        self.conditions: tuple[str, ...] | None = _class_names(pipe.labels, self._null, id2label)
 
     def embed(self, condition: str | None, placement: Placement) -> Condition:
         """The number of the class.
@@ -319,14 +333,24 @@ class DiTFamily:
         return {"num_inference_steps": count}
 
 
-def _class_names(labels: dict[str, int], count: int) -> tuple[str, ...]:
-    """A name a class: one of its synonyms, or its number where there is none of its own."""
-    first: dict[int, str] = {}
-    for name, number in labels.items():
-        first.setdefault(int(number), name)
+def _class_names(
+    labels: Mapping[str, int], count: int, id2label: Mapping[Any, str] | None
+) -> tuple[str, ...]:
+    """A name a class: the first that no other class has, or one with its number, or that alone."""
+    found: dict[int, list[str]] = {}
+    if id2label is None:
+        for name, number in labels.items():
+            found.setdefault(int(number), []).append(name)
+    else:
+        for key, text in id2label.items():
+            found[int(key)] = [name for part in str(text).split(",") if (name := part.strip())]
+    times = Counter(name for names in found.values() for name in dict.fromkeys(names))
     names: list[str] = []
     for number in range(count):
-        name = first.get(number, str(number))
+        own = found.get(number, [])
+        name = next((one for one in own if times[one] == 1), None)
+        if name is None:
+            name = f"{own[0]} ({number})" if own else str(number)
         names.append(f"{name} ({number})" if name in names else name)
     return tuple(names)
 

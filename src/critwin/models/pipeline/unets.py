@@ -1,4 +1,4 @@
-"""Families whose network is a UNet: unconditional ones, Stable Diffusion 1, 2 and XL."""
+"""Families whose network is a UNet: on pixels, Stable Diffusion 1, 2 and XL."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ __all__ = ["PixelFamily", "StableFamily", "XLFamily"]
 
 
 class PixelFamily:
-    """Unconditional UNets on pixels: DDPM and DDIM pipelines.
+    """UNets on pixels: DDPM and DDIM pipelines, unconditional or told the number of a class.
 
     Args:
         pipe: The pipeline.
         height: Rows; None: the network's own.
         width: Columns; None: the network's own.
+
+    Raises:
+        InputError: If the network takes another size, or classes that are not numbers.
     """
 
-    name = "unconditional"
     network = "unet"
-    conditions: tuple[str, ...] | None = ()
     guidance_kind: GuidanceKind = "none"
     default_guidance: float | None = None
     encoders: tuple[str, ...] = ()
@@ -43,22 +44,46 @@ class PixelFamily:
 
     def __init__(self, pipe: Any, *, height: int | None = None, width: int | None = None) -> None:
         self._pipe = pipe
-        own = _pair(pipe.unet.config.sample_size)
+        config = pipe.unet.config
+        own = _pair(config.sample_size)
         height, width = image_size(own, height, width, multiple=1, is_fixed=True)
-        self.sample_shape = (int(pipe.unet.config.in_channels), height, width)
+        self.sample_shape = (int(config.in_channels), height, width)
         self.coder = ImageCoder(vae=None, image_shape=self.sample_shape)
+        if config.get("class_embed_type") is not None:
+            raise InputError(
+                "the network takes classes that are not numbers",
+                got=f"class_embed_type {config.get('class_embed_type')!r}",
+                wanted="num_class_embeds, or no classes",
+                next_step="wrap it in critwin.Denoiser",
+            )
+        count = int(config.get("num_class_embeds") or 0)
+        self.name = "class-conditional" if count else "unconditional"
+        self.conditions: tuple[str, ...] | None = tuple(str(n) for n in range(count))
+        self.plain: str | None = "0" if count else None
 
     def embed(self, condition: str | None, placement: Placement) -> Condition:
-        """Nothing: there are no conditions.
+        """The number of the class, if there are classes.
 
         Args:
-            condition: None.
+            condition: Number of the class as text; None without classes.
             placement: Where components run.
 
         Returns:
-            An empty mapping.
+            ``{"label": (1,)}``, int64, or an empty mapping.
+
+        Raises:
+            InputError: If there are classes and none is given.
         """
-        return {}
+        if not self.conditions:
+            return {}
+        if condition is None:
+            raise InputError(
+                "the network has no unconditional prediction: it always takes a class",
+                got="no condition",
+                wanted=f"a number from 0 to {len(self.conditions) - 1}",
+                next_step='set conditions = ["0", "1"]',
+            )
+        return {"label": torch.tensor([int(condition)], dtype=torch.int64)}
 
     def call(self, x: Tensor, t: Tensor, condition: Condition, guidance: float | None) -> Tensor:
         """One call of the UNet; see :class:`Family`.
@@ -66,13 +91,14 @@ class PixelFamily:
         Args:
             x: Shape ``(N, C, H, W)``.
             t: A scalar.
-            condition: Empty.
+            condition: ``label``, N rows, or empty.
             guidance: None.
 
         Returns:
             Shape ``(N, C or 2 C, H, W)``.
         """
-        output: Tensor = self._pipe.unet(x, t, return_dict=False)[0]
+        told = {"class_labels": condition["label"]} if condition else {}
+        output: Tensor = self._pipe.unet(x, t, **told, return_dict=False)[0]
         return output
 
     def steps(self, count: int, scheduler: Any) -> dict[str, Any]:
@@ -100,6 +126,7 @@ class StableFamily:
     name = "Stable Diffusion"
     network = "unet"
     conditions: tuple[str, ...] | None = None
+    plain: str | None = None
     encoders: tuple[str, ...] = ("text_encoder",)
 
     def __init__(self, pipe: Any, *, height: int | None = None, width: int | None = None) -> None:
@@ -173,6 +200,7 @@ class XLFamily:
     name = "Stable Diffusion XL"
     network = "unet"
     conditions: tuple[str, ...] | None = None
+    plain: str | None = None
     encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
 
     def __init__(self, pipe: Any, *, height: int | None = None, width: int | None = None) -> None:
