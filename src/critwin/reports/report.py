@@ -125,6 +125,8 @@ def report_data(
         rows += provenance.rows(info)
         notes += _unfinished(run)
         notes += [scrub(warning).rstrip(".") + "." for warning in run.warnings()]
+        told = info.get("model_source") or {}
+        notes += [f"The model: {scrub(note).rstrip('.')}." for note in told.get("notes", ())]
         if images is None:
             images = {(image.source, image.logsnr): image.path for image in run.images()}
     known = {name.replace(".", "_") for name, _ in rows}
