@@ -1,5 +1,6 @@
 """Clones, changed conditions, previews and interventions against their exact truth on mixtures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from critwin.experiments.arms import Arm, Segment, arms_of, boundaries_of
 from critwin.experiments.in_memory import loaded_parts
 from critwin.experiments.sources import plan_generated
 from critwin.experiments.spec import Spec
+from critwin.experiments.switches import followed
 from critwin.experiments.trajectories import Waypoints, follow_sources
 from critwin.experiments.units import Level
 from critwin.features.function import FunctionFeature
 from critwin.levels import alpha_sigma, logsnr_of_ou_time
 from critwin.models.denoiser import Denoiser
 from critwin.models.mixture import MixtureModel
-from critwin.records import Records, digest
+from critwin.records import FeatureColumns, Records, digest
 from critwin.theory.exact import exact_transitions
 from critwin.theory.mixtures import GaussianMixture, posterior_mean
 from critwin.views import transitions_from_records
@@ -361,3 +363,41 @@ def test_conditions_have_windows_of_their_own() -> None:
         middle = found[f"component ({name})"].midpoint.t
         assert middle.covers(exact.midpoint.t.value), name
         assert tables[f"component ({name})"].is_weights_estimated
+
+
+def switched(shares: Sequence[float], *, num: int = 60) -> Records:
+    """Results of a switch whose share of the new label at each level is exactly ``shares``."""
+    t = np.linspace(0.2, 2.6, len(shares))
+    new = np.concatenate([np.arange(num) < round(share * num) for share in shares])
+    columns = FeatureColumns(
+        labels=("car", "van"),
+        before=np.zeros(len(new), dtype=np.int64),
+        after=new.astype(np.int64),
+    )
+    return Records(
+        source=np.tile([f"s{k:02d}" for k in range(num)], len(t)),
+        logsnr=np.repeat(logsnr_of_ou_time(t), num),
+        experiment=np.full(len(new), "prompt_switch"),
+        condition=np.full(len(new), "a van"),
+        features={"vehicle": columns},
+    )
+
+
+def test_a_switch_says_from_which_level_on_it_takes_over() -> None:
+    first, second = followed(switched([0.0, 0.05, 0.9, 1.0]), "vehicle")
+    assert (first.labels, second.labels) == (("van",), ("car",))
+    words = first.in_words()
+    assert words.startswith("vehicle: van in 0.0 % [0.0, ")
+    assert "100.0 % [" in words
+    assert words.endswith("; most follow from t = 1.80 on, not yet at t = 1.00")
+
+
+def test_a_switch_claims_no_more_than_its_limits() -> None:
+    flat = followed(switched([0.4, 0.5, 0.45, 0.5]), "vehicle")[0]
+    assert flat.in_words().endswith("no effect of the change is established")
+    half = followed(switched([0.2, 0.45, 0.5, 0.55]), "vehicle")[0]
+    assert "most follow" not in half.in_words()
+    assert "not yet at t = 0.20" in half.in_words()
+    one = followed(switched([0.0, 1.0], num=1), "vehicle")[0]  # a single source has no limits
+    assert one.in_words().endswith("no effect of the change is established")
+    assert "[" not in one.in_words()

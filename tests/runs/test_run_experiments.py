@@ -156,6 +156,14 @@ def test_arms_are_checked_against_the_model(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+DONE = {
+    "clone": "continued from the same state with other random numbers",
+    "preview": "looked at on its way",
+    "prompt_switch": "continued from the same state under another condition",
+    "intervene": "generated again from the same noise",
+}
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("clone", {}), ("preview", {}), ("prompt_switch", SWITCH), ("intervene", {})],
@@ -180,6 +188,25 @@ def test_the_command_line_measures_and_reports(
     assert {"intervene": "an intervention", "prompt_switch": "a prompt switch"}.get(
         name, f"{name}s"
     ) in page
+    done = page.partition("What was done")[2].partition("</details>")[0]
+    assert ("noised to a level and denoised again" in done) is False
+    assert DONE[name] in done
+    if name == "prompt_switch":
+        assert facts["windows"] == facts["reasons"] == {}
+        first, second = facts["following"]["component"]
+        assert (first["labels"], second["labels"]) == (["b"], ["a"])
+        shares = [b + a for b, a in zip(first["share"], second["share"], strict=True)]
+        assert shares == pytest.approx([1.0] * 4)
+        assert main(["run", "x.toml"]) == 0
+        out = capsys.readouterr().out
+        line = next(line for line in out.splitlines() if line.startswith("component: b in "))
+        assert f"{100 * first['share'][-1]:.1f} %" in line
+        assert "no window" not in out
+        assert "What follows the change: component" in page
+        assert "f0-component-following.csv" in page
+        assert "source: “a”, results: no condition" in page
+        assert "source,source_condition,reversal_condition,feature" in page
+        assert "s000000,a,,component" in page
     if name in ("clone", "preview"):
         middle = facts["windows"]["component"]["midpoint"]["t"]
         assert np.isfinite(middle["value"])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critwin.experiments.outcomes import Effect
+    from critwin.experiments.switches import Following
     from critwin.runs.folder import Run
     from critwin.windows import CriticalWindow
 
@@ -24,12 +25,15 @@ class Result:
         reasons: Feature -> why it has none.
         headline: The result in words.
         effects: What the arms of an intervention do; none for other experiments.
+        following: Feature -> what becomes of its labels after a change of the condition, most
+            gained by an early change first; none for other experiments.
     """
 
     windows: Mapping[str, CriticalWindow]
     reasons: Mapping[str, str]
     headline: str
     effects: tuple[Effect, ...] = ()
+    following: Mapping[str, Sequence[Following]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -38,12 +42,18 @@ class Result:
             "windows": {name: window.as_dict() for name, window in self.windows.items()},
             "reasons": dict(self.reasons),
             **({"effects": [effect.as_dict() for effect in self.effects]} if self.effects else {}),
+            **({"following": self._curves()} if self.following else {}),
         }
+
+    def _curves(self) -> dict[str, Any]:
+        return {name: [c.as_dict() for c in curves] for name, curves in self.following.items()}
 
     def lines(self) -> list[str]:
         """Lines for people: the headline, and why a feature has no window."""
         if self.effects:
             return [self.headline, *(effect.in_words() for effect in self.effects)]
+        if self.following:
+            return [self.headline, *(c[0].in_words() for c in self.following.values() if c)]
         return [
             self.headline,
             *(f"{name}: no window: {why}" for name, why in self.reasons.items()),
@@ -65,6 +75,7 @@ def conclude(run: Run) -> Result:
     from critwin.cli._source import in_options
     from critwin.errors import InputError
     from critwin.experiments.outcomes import effects, is_intervention
+    from critwin.experiments.switches import SWITCHED, followed, is_switch
     from critwin.records import ABSTAIN, select
     from critwin.reports.headline import headline
     from critwin.reports.order import midpoint_gaps
@@ -78,6 +89,8 @@ def conclude(run: Run) -> Result:
         return Result(
             {}, {}, f"{arms} arms against the sources' own generations, paired by source:", found
         )
+    if is_switch(records):
+        return Result({}, {}, SWITCHED, (), {n: followed(records, n) for n in records.features})
     windows, tables, reasons = {}, {}, {}
     for suffix, where in parts_of(records):
         rows = select(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from critwin.records import Records
 
-__all__ = ["Following", "followed", "following", "is_switch"]
+__all__ = ["SWITCHED", "Following", "followed", "following", "is_switch"]
+
+SWITCHED = "Shares of results by the level at which the condition changed:"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,6 +79,25 @@ class Following:
             float(t[below[-1]]) if len(below) else None,
             float(t[len(t) - 1 - above[-1]]) if len(above) else None,
         )
+
+    def in_words(self) -> str:
+        """From which level on the labels take over, in a line, as sure as the limits are."""
+        first, last = self._at(0), self._at(-1)
+        what = f"{self.feature}: {', '.join(self.labels)} in {first}, {last}"
+        if not self.is_shown():
+            return f"{what}: no effect of the change is established"
+        below, above = self.majority()
+        known = []
+        if above is not None:
+            known.append(f"most follow from t = {above:.2f} on")
+        if below is not None:
+            known.append(f"not yet at t = {below:.2f}")
+        return f"{what}; " + (", ".join(known) or "where most begin to follow is not settled")
+
+    def _at(self, k: int) -> str:
+        share, low, high = (100 * float(v[k]) for v in (self.share, self.low, self.high))
+        limits = "" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"
+        return f"{share:.1f} %{limits} after a change at t = {float(self.t[k]):.2f}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; NaN as None."""

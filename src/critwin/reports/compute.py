@@ -14,7 +14,8 @@ from critwin._readings import known_chance
 from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.experiments.outcomes import effects, is_intervention
-from critwin.records import ABSTAIN
+from critwin.experiments.switches import SWITCHED, followed, is_switch
+from critwin.records import ABSTAIN, select
 from critwin.reports.data import FeatureData, LabelData, ReportData, Validity
 from critwin.reports.headline import Headline, decision_order, summarize
 from critwin.reports.order import midpoint_gaps
@@ -148,7 +149,13 @@ def collect(
         confidence=confidence,
         epsilon=epsilon,
         gaps=gaps,
+        experiments=_kinds(records),
     )
+
+
+def _kinds(records: Records) -> tuple[str, ...]:
+    """Names of the experiments, arms apart."""
+    return tuple(sorted({e.partition(":")[0] for e in np.unique(records.experiment).tolist()}))
 
 
 def _headline(
@@ -157,6 +164,9 @@ def _headline(
     gaps: Mapping[tuple[str, str], Estimate],
 ) -> Headline:
     """The words, and why features have no window."""
+    switched = [f.following[0].in_words() for f in features if f.following]
+    if switched and len(switched) == len(features):
+        return Headline(sentence=SWITCHED, caveats=tuple(f"{text}." for text in switched))
     found = summarize(windows, gaps=gaps)
     reasons = [f"No window for {the(f.name)}: {f.reason}." for f in features if f.window is None]
     return replace(found, caveats=(*found.caveats, *reasons))
@@ -181,6 +191,8 @@ def _feature(
 ) -> FeatureData:
     rows = np.logical_and.reduce([records.column(key) == value for key, value in where.items()])
     validity = _validity(records, records.features[feature], np.asarray(rows))
+    own = select(records, np.asarray(rows))
+    curves = tuple(followed(own, feature, confidence=confidence)) if is_switch(own) else ()
     try:
         tr = transitions_from_records(records, feature, where=where, weights=prior)
     except InputError as error:
@@ -193,6 +205,7 @@ def _feature(
             kept=None,
             validity=validity,
             reason=str(error),
+            following=curves,
         )
     window: CriticalWindow | None = None
     kept: Curve | None = None
@@ -238,6 +251,7 @@ def _feature(
         validity=validity,
         reason=reason,
         remarks=remarks,
+        following=curves,
         tree=_tree(tr, len(carried), confidence=confidence, epsilon=epsilon),
     )
 
@@ -320,8 +334,7 @@ def _validity(records: Records, columns: FeatureColumns, rows: NDArray[np.bool_]
 def _notes(records: Records, features: Sequence[FeatureData]) -> tuple[str, ...]:
     """What a reader must know to judge the result."""
     notes = []
-    kinds = sorted({e.partition(":")[0] for e in np.unique(records.experiment).tolist()})
-    notes += [_EXPERIMENTS[kind] for kind in kinds if kind in _EXPERIMENTS]
+    notes += [_EXPERIMENTS[kind] for kind in _kinds(records) if kind in _EXPERIMENTS]
     if is_intervention(records):
         notes += [
             effect.in_words() + "."

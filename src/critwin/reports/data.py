@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from critwin.estimates import Estimate
+    from critwin.experiments.switches import Following
     from critwin.reports.audit_sections import AuditPart
     from critwin.reports.gallery import Gallery
     from critwin.reports.headline import Headline
@@ -96,6 +97,8 @@ class FeatureData:
         remarks: What else a reader must know.
         prediction: What the model's training data predict, or None where they are unknown.
         tree: Which labels become one as noise grows, for three labels or more; or None.
+        following: After a change of the condition, shares of results with each label, those that
+            an early change adds most to first; empty for other experiments.
     """
 
     name: str
@@ -114,6 +117,7 @@ class FeatureData:
     remarks: tuple[str, ...] = ()
     prediction: Prediction | None = None
     tree: MixtureTree | None = None
+    following: tuple[Following, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,6 +139,7 @@ class ReportData:
         epsilon: Tolerance of the windows of single labels.
         gaps: Differences of midpoints, paired by source.
         audits: Sections that audits have kept.
+        experiments: Names of the experiments that were made.
     """
 
     title: str
@@ -151,6 +156,7 @@ class ReportData:
     epsilon: float = 0.1
     gaps: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
     audits: tuple[AuditPart, ...] = ()
+    experiments: tuple[str, ...] = ()
 
     @property
     def levels_t(self) -> NDArray[np.float64]:

@@ -187,12 +187,19 @@ def _row(gallery: Gallery, number_: int, names: Sequence[str]) -> dict[str, Any]
         )
     return {
         "name": clean(row.name),
-        "condition": clean(row.condition),
+        "condition": _condition(row.condition),
+        "source_condition": _condition(
+            row.condition if row.source_condition is None else row.source_condition
+        ),
         "strip": row.strip,
         "lines": lines,
         "alt": f"Source {clean(row.name)} and its results at {len(gallery.levels)} noise levels, "
         "noise growing to the right; the labels are in the table",
     }
+
+
+def _condition(name: str) -> str:
+    return f"“{clean(name)}”" if name else "no condition"
 
 
 def _word(labels: Sequence[str], index: int) -> str:

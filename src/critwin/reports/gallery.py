@@ -54,6 +54,7 @@ class SourceRow:
     Attributes:
         name: Its name.
         condition: Condition of its results; "" is unconditional.
+        source_condition: Condition under which it was generated, or its caption; None: unknown.
         strip: Its images, or None.
         before: Feature -> label index of the source, -1 abstained.
         after: Feature -> label index of the result at every level, shape ``(L,)``: -1 abstained,
@@ -62,6 +63,7 @@ class SourceRow:
 
     name: str
     condition: str
+    source_condition: str | None
     strip: Strip | None
     before: Mapping[str, int]
     after: Mapping[str, NDArray[np.int64]]
@@ -91,6 +93,7 @@ def build_gallery(
     records: Records,
     images: Mapping[tuple[str, float | None], Picture] | None = None,
     *,
+    source_conditions: Mapping[str, str] | None = None,
     num_sources: int = 12,
     num_levels: int = 24,
     max_bytes: int = 3_500_000,
@@ -101,6 +104,8 @@ def build_gallery(
         records: Records of one run.
         images: ``(source, logsnr)`` -> image of the result of the first replicate at that
             effective level, ``(source, None)`` -> image of the source. None: labels only.
+        source_conditions: Source -> the condition it was generated under, "" for none; what
+            trajectories recorded unless given.
         num_sources: Most sources to show, spread over the labels of the features.
         num_levels: Most levels of the slider, evenly spread.
         max_bytes: Most bytes of all encoded strips; tiles shrink to meet it, then sources go.
@@ -128,12 +133,14 @@ def build_gallery(
         if not strips:
             names = names[: max(len(names) // 2, 1)]
             strips = _strips(picture, names, levels, max_bytes)
+    known = _source_conditions(records) if source_conditions is None else source_conditions
     return Gallery(
         levels=levels,
         rows=tuple(
             SourceRow(
                 name=name,
                 condition=condition,
+                source_condition=known.get(name),
                 strip=strips.get(name),
                 before=before,
                 after=after,
@@ -143,6 +150,13 @@ def build_gallery(
         labels={name: columns.labels for name, columns in records.features.items()},
         replicate=first,
     )
+
+
+def _source_conditions(records: Records) -> dict[str, str]:
+    told = records.planted.get("source_condition")
+    if told is None:
+        return {}
+    return dict(zip(records.source.tolist(), told.tolist(), strict=True))
 
 
 def _rounded(level: float | None) -> float | None:

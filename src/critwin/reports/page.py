@@ -23,6 +23,7 @@ from critwin.reports.explorer import explorer, payload
 from critwin.reports.palette import css_variables
 from critwin.reports.parts import feature_part
 from critwin.reports.svg import clean
+from critwin.reports.told import what_was_done
 from critwin.reports.wording import count, number, percent, tie
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def _render(data: ReportData, max_rows: int) -> str:
     gallery = data.gallery
     absent = {"gallery"} if not view["rows"] else set()
     absent |= set() if data.audits else {"audits"}
+    if all(f.following and f.window is None for f in data.features):
+        absent |= {"order", "kept", "windows"}  # shares after a change need no chance level
     own = "critwin " + version("critwin")
     return template.render(
         data=replace(data, title=clean(data.title)),
@@ -101,6 +104,8 @@ def _render(data: ReportData, max_rows: int) -> str:
         script=script,
         payload=payload(data, view, parts),
         summary=_summary(data),
+        absent=absent,
+        words=what_was_done(data.experiments),
         sections=[s for s in _SECTIONS if s[0] not in absent],
         audits=audit_parts(data.audits, max_rows=max_rows),
         sure=percent(data.confidence),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from critwin.levels import from_logsnr
-from critwin.reports import figures, panels, tables
+from critwin.reports import figures, panels, switching, tables
 from critwin.reports.dendrogram import (
     HOW_TO_READ,
     dendrogram,
@@ -48,6 +48,7 @@ def feature_part(
         "data": replace(f, name=clean(f.name)),
         "summary": _feature_summary(f),
         "prediction": [] if f.prediction is None else list(f.prediction.sentences),
+        "following": _following(f, data, has_figures=has_figures),
         "kept": kept,
         "kept_caption": caption,
         "labels": panels.label_figure(f, data) if has_labels else None,
@@ -73,6 +74,26 @@ def feature_part(
                 f.validity.counted,
             )
         ],
+    }
+
+
+def _following(f: FeatureData, data: ReportData, *, has_figures: bool) -> dict[str, Any] | None:
+    """What a change of the condition does to the feature's labels; None for other experiments."""
+    if not f.following:
+        return None
+    first = f.following[0]
+    label = clean(first.labels[0])
+    left_out = len(f.following) - switching.MOST_LINES
+    more = f" {left_out} more labels are in the CSV." if left_out > 0 else ""
+    return {
+        "words": f"{clean(first.in_words())}.",
+        "figure": switching.following_figure(f, data) if has_figures else None,
+        "caption": f"Share of results with each label of {the(f.name)}, by the level at which the "
+        f"condition changed, with {percent(data.confidence)} bands. The further right, the "
+        f"earlier in the generation; the dashed line is one half.{more}",
+        "label": label,
+        "rows": switching.following_rows(first),
+        "table": switching.following_table(f),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from critwin.errors import InputError
+from critwin.experiments.switches import is_switch
 from critwin.records import Records, digest
 from critwin.reports import provenance
 from critwin.reports.audit_sections import load_parts
@@ -116,6 +117,7 @@ def report_data(
     rows: list[tuple[str, str]] = []
     notes: list[str] = []
     config = ""
+    conditions: dict[str, str] | None = None
     options: Mapping[str, Any] = {}
     if run is not None:
         info = dict(run.info)
@@ -127,6 +129,7 @@ def report_data(
         notes += [scrub(warning).rstrip(".") + "." for warning in run.warnings()]
         told = info.get("model_source") or {}
         notes += [f"The model: {scrub(note).rstrip('.')}." for note in told.get("notes", ())]
+        conditions = {row["name"]: row["condition"] or "" for row in run.sources()}
         if images is None:
             images = {(image.source, image.logsnr): image.path for image in run.images()}
     known = {name.replace(".", "_") for name, _ in rows}
@@ -140,7 +143,9 @@ def report_data(
     found = collect(
         records,
         title=scrub(title) if title else _title(records),
-        gallery=build_gallery(records, images) if len(records) else None,
+        gallery=build_gallery(records, images, source_conditions=conditions)
+        if len(records)
+        else None,
         provenance=rows,
         config=config,
         notes=notes,
@@ -225,6 +230,9 @@ def _title(records: Records) -> str:
     more = len(records.features) - len(first)
     names = listing([*first, f"{more} more"] if more else first)
     model = records.attrs.get("model")
+    if is_switch(records):
+        place = f" in the model “{scrub(model)}”" if model else ""
+        return f"Until when does a new condition change {names}{place}?"
     if model:
         return f"When does the model “{scrub(model)}” decide {names}?"
     return f"When {'is' if len(records.features) == 1 else 'are'} {names} decided?"

@@ -204,7 +204,10 @@ def _reasons(estimate: Estimate) -> list[Cell]:
 
 def gallery_table(gallery: Gallery, *, max_rows: int | None = None) -> Table:
     """Labels of the gallery's sources and of what they became."""
-    head = ("source", "condition", "feature", "t", "logsnr", "sigma", "before", "after")
+    head = (
+        "source", "source_condition", "reversal_condition", "feature", "t", "logsnr", "sigma",
+        "before", "after",
+    )  # fmt: skip
 
     def rows() -> Iterable[list[Cell]]:
         for source in gallery.rows:
@@ -214,7 +217,8 @@ def gallery_table(gallery: Gallery, *, max_rows: int | None = None) -> Table:
                         _label(labels, source.before[name]),
                         _label(labels, int(source.after[name][k])),
                     ]
-                    yield [source.name, source.condition, name, *_axis(level), *ends]
+                    conditions = [source.source_condition, source.condition]
+                    yield [source.name, *conditions, name, *_axis(level), *ends]
 
     return to_csv("gallery.csv", head, rows(), max_rows=max_rows)
 
