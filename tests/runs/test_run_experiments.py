@@ -178,7 +178,11 @@ def test_the_command_line_measures_and_reports(
     monkeypatch.chdir(tmp_path)
     Path("x.toml").write_text(text(name, **options).replace("[run]", '[run]\nout = "run"', 1))
     assert main(["run", "x.toml", "--dry-run"]) == 0
-    assert "evaluations" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "evaluations" in said
+    is_of_shares = name in ("prompt_switch", "intervene")
+    assert ("of each midpoint" in said) is not is_of_shares
+    assert ("interval of each share, at most: +- 23 points" in said) is is_of_shares
     code = main(["run", "x.toml", "--json"])
     out, err = capsys.readouterr()
     assert code == 0, err

@@ -289,6 +289,12 @@ def _estimate_lines(e: Estimate) -> list[str]:
         if e.num_units_left
         else "disk: the run is complete, only its report would be written again",
     ]
+    if e.share_half_width is not None:
+        return [
+            *lines,
+            "expected 95 % interval of each share, at most: +- "
+            f"{100 * e.share_half_width:.0f} points (1.96 / 2 / sqrt(sources))",
+        ]
     if e.assumed_width is None:
         return [
             *lines,

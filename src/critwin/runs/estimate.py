@@ -40,6 +40,7 @@ __all__ = ["Estimate", "FeatureEstimate", "estimate_run", "midpoint_width"]
 ASSUMED_WIDTH = 1.0
 """Width of a window that is assumed for the expected intervals, OU time."""
 
+_OF_SHARES = ("intervene", "prompt_switch")
 _BYTES_PER_UNIT = 400  # measured: row, index and JSON of one feature
 _BYTES_PER_PIXEL = 2.0  # PNG of noisy colour images compresses little
 
@@ -88,6 +89,8 @@ class Estimate:
         assumed_width: Width of a window that the expected intervals assume, OU time; None if there
             is one level only.
         features: What to expect of each feature.
+        share_half_width: Where shares are the answer and not windows, half of the 95 % interval of
+            one at a level, at most; None elsewhere.
     """
 
     num_sources: int
@@ -107,6 +110,7 @@ class Estimate:
     t_high: float
     assumed_width: float | None
     features: tuple[FeatureEstimate, ...]
+    share_half_width: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -177,6 +181,7 @@ def estimate_run(
         total += num_source_batches * clock.of_sources(each_source)
     times = ou_time([level.effective for level in spec.levels])
     width = min(ASSUMED_WIDTH, float(np.ptp(times))) if len(spec.levels) > 1 else None
+    is_of_shares = spec.experiment in _OF_SHARES
     num_images = min(prepared.config.run.images, len(spec.sources)) * (len(spec.levels) + 1)
     per_row = _BYTES_PER_UNIT + 150 * sum(1 + len(f.labels) / 5 for f in prepared.features)
     clean = 4 * math.prod(prepared.model.sample_shape)
@@ -202,7 +207,8 @@ def estimate_run(
         t_low=float(times.min()),
         t_high=float(times.max()),
         assumed_width=width,
-        features=_features(prepared, spec, width),
+        features=_features(prepared, spec, None if is_of_shares else width),
+        share_half_width=1.959964 * 0.5 / math.sqrt(len(spec.sources)) if is_of_shares else None,
     )
 
 
@@ -345,7 +351,7 @@ def _features(prepared: Prepared, spec: Spec, width: float | None) -> tuple[Feat
 
 def _why_chance_is_unknown(spec: Spec, model: Model) -> str | None:
     """Why nothing would tell the chance level of a feature whose prior the model does not know."""
-    if spec.experiment in ("intervene", "prompt_switch"):
+    if spec.experiment in _OF_SHARES:
         return None  # their answers need none
     if all(s.is_fresh and s.condition == spec.condition_of(s) for s in spec.sources):
         conditions = {source.condition for source in spec.sources}
