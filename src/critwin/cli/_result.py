@@ -89,8 +89,6 @@ def conclude(run: Run) -> Result:
         return Result(
             {}, {}, f"{arms} arms against the sources' own generations, paired by source:", found
         )
-    if is_switch(records):
-        return Result({}, {}, SWITCHED, (), {n: followed(records, n) for n in records.features})
     windows, tables, reasons = {}, {}, {}
     for suffix, where in parts_of(records):
         rows = select(
@@ -113,6 +111,9 @@ def conclude(run: Run) -> Result:
                 windows[name] = critical_window(tables[name])
             except InputError as error:
                 reasons[name] = in_options(str(error))
+    if is_switch(records):  # what is kept is beside the point, and mostly unknown
+        curves = {name: followed(records, name) for name in records.features}
+        return Result(windows, {}, SWITCHED, (), curves)
     gaps = midpoint_gaps({k: tables[k] for k in windows}, windows, confidence=0.95)
     return Result(windows, reasons, headline(windows, gaps=gaps))
 

@@ -324,7 +324,7 @@ def _estimate_lines(e: Estimate) -> list[str]:
         )
     if lacking:
         lines.append(
-            "  shares kept will be reported; critwin windows and critwin report take the level: "
+            "  critwin windows then shows the shares kept; it and critwin report take the level: "
             "--chance, or --prior"
         )
     return lines

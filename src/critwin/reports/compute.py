@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["collect"]
 
+CHANCE_UNSAID = (
+    "nothing tells how often a label comes back by chance (the model's prior is unknown); "
+    "critwin report takes it: --chance NUMBER, or --prior LABEL=SHARE for each label"
+)
 _MANY_LABELS = 12  # labels whose curves are drawn; the CSV has as many
 _TREE_LABELS = range(3, 21)  # numbers of labels of which a tree is drawn
 _TREE_RESAMPLES = 50
@@ -213,6 +217,8 @@ def _feature(
     corrected: NDArray[np.float64] | None = None
     reason: str | None = None
     try:
+        if chance is None and known_chance(tr) is None:
+            raise InputError(CHANCE_UNSAID)
         kept = curve_with_intervals(tr, "kept", confidence=confidence, chance=chance)
         window = critical_window(tr, confidence=confidence, chance=chance)
         if tr.abstained is not None and tr.abstained.any():
