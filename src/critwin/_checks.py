@@ -107,7 +107,11 @@ def check_labels(before: tuple[str, ...], after: tuple[str, ...]) -> None:
         raise InputError("no labels before", wanted="at least one label")
     for name, labels in (("before", before), ("after", after)):
         if len(set(labels)) < len(labels):
-            raise InputError(f"labels `{name}` are not distinct", got=labels)
+            raise InputError(
+                f"labels `{name}` are not distinct",
+                got=", ".join(map(str, labels)),
+                wanted="each label once",
+            )
         if bad := [label for label in labels if not label or not is_storable(label)]:
             raise InputError("a label is empty or holds a NUL character", got=repr(bad[0]))
     if not set(before) <= set(after):

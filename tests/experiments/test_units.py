@@ -9,6 +9,7 @@ from critwin.errors import InputError
 from critwin.experiments.sources import plan_generated
 from critwin.experiments.spec import Spec, plan
 from critwin.experiments.units import Level, Unit, batches, coarse_to_fine, resolve_levels
+from critwin.levels import grid
 
 GRID = np.linspace(6.0, -8.0, 141)
 
@@ -62,6 +63,14 @@ def test_levels_that_cannot_be_used_are_refused(asked: list[float], words: str) 
 def test_a_level_out_of_range_is_shown_in_the_unit_of_the_user() -> None:
     with pytest.raises(InputError, match=r"got t = 9; wanted t between .* and 4\.0"):
         resolve_levels([-18.0], np.linspace(6.0, -8.0, 141), unit="t")
+
+
+def test_of_levels_out_of_range_the_one_that_was_typed_is_shown() -> None:
+    own = np.linspace(6.0, -8.0, 141)
+    with pytest.raises(InputError, match=r"got t = 9; wanted t between"):
+        resolve_levels(grid(0.2, 9.0, 20, unit="t"), own, unit="t")
+    with pytest.raises(InputError, match=r"got logsnr = 12; wanted logsnr between -8 and 6"):
+        resolve_levels(grid(12.0, -8.5, 20, unit="logsnr"), own, unit="logsnr")
 
 
 def test_coarse_to_fine_is_a_permutation_that_covers_the_axis_early() -> None:

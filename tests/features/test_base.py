@@ -131,7 +131,7 @@ def test_what_a_feature_needs() -> None:
         ("f", (), "at least one"),
         ("f", ("x", ""), "at least one"),
         ("f", ("x", 1), "at least one"),
-        ("f", ("x", "x"), "not distinct"),
+        ("f", ("x", "x"), "not distinct: got 'x' twice; wanted each label once"),
         ("f", ("x", "(abstained)"), "reserved label"),
     ],
 )

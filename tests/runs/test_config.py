@@ -73,6 +73,12 @@ BAD: list[tuple[str, Any, str]] = [
     ("sources.count", 0, r"sources\.count: out of range: got 0; wanted at least 1"),
     ("sources.count", "many", r"sources\.count: not valid: got many; wanted a whole number"),
     ("sources.conditions", "seven", r"sources\.conditions: not valid: got seven; wanted a list"),
+    (
+        "sources.conditions",
+        [str(k) for k in range(50)],
+        r"sources\.conditions: 50 conditions for 48 sources: 2 of them would never be used: "
+        r"wanted a source or more for each; raise count",
+    ),
     ("sources.conditions", [7], r"sources\.conditions\.0: not valid: got 7; wanted text"),
     ("levels", None, r"levels: missing: wanted a section \[levels\]"),
     ("levels", {}, r"levels\.from: missing; wanted values, or from, to and count"),
@@ -193,6 +199,7 @@ FREE = {
     "sources.count": 49,
     "experiment.replicates": 2,
     "levels.count": 21,
+    "model.local_files_only": True,
 }
 FIXED: dict[str, Any] = {
     "run.seed": 1,

@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import threading
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,22 @@ def test_another_version_only_warns(tmp_path: Path, whole: str) -> None:
     assert "another version: torch: 2.6.0 -> " in said[0]
     assert open_run(folder).warnings() == list(outcome.warnings)
     assert open_run(folder).digest() == whole
+
+
+def test_versions_of_what_computes_numbers_are_recorded(tmp_path: Path) -> None:
+    start(tmp_path / "run", limit=1)
+    versions = open_run(tmp_path / "run").info["versions"]
+    for name in ("torch", "diffusers", "transformers", "tokenizers"):
+        assert versions[name] == metadata.version(name)
+
+
+def test_where_files_are_looked_for_changes_no_number(tmp_path: Path) -> None:
+    start(tmp_path / "run", limit=4)
+    for flag in (True, False):
+        outcome = start(tmp_path / "run", changed(model={"local_files_only": flag}), limit=4)
+    assert outcome.num_done == 12
+    with pytest.raises(RunFolderError, match=r"model\.revision: not given -> main"):
+        start(tmp_path / "run", changed(model={"revision": "main"}))
 
 
 def test_the_threads_of_the_folder_are_used_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,3 +154,19 @@ def test_an_unknown_target_is_refused_before_anything_is_written(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"search: .*unknown feature"):
         start(tmp_path / "new", changed(search={"targets": ["sky.end"]}))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_budget_below_a_single_batch_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    poor = changed(search={"budget": 1.0})
+    with pytest.raises(ConfigError, match="does not pay for a single batch: got 1") as caught:
+        start(tmp_path / "run", poor)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="does not pay for a single batch"):
+        estimate_search(prepare(parse_config(poor), model=ToyPoints(), features=(Side(),)))
+    words = re.search(r"wanted at least (\d+) evaluations", str(caught.value))
+    assert words is not None
+    least = int(words[1])
+    outcome = start(tmp_path / "run", changed(search={"budget": float(least)}))
+    assert outcome.num_done == 16
+    with pytest.raises(ConfigError, match="single batch"):
+        start(tmp_path / "less", changed(search={"budget": least - 1.0}))

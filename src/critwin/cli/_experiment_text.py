@@ -84,9 +84,9 @@ def experiment_text(
     if path is not None:
         lines += _entry("path", path, "folder with PNG or JPEG files")
     if conditions:
-        lines += _entry("conditions", list(conditions), "dealt to the sources in turn")
+        lines += _entry("conditions", list(conditions), "dealt in turn; twice: twice the sources")
     elif kind == "generated":
-        lines.append('# conditions = ["…"]  # dealt to the sources in turn; unconditional without')
+        lines.append('# conditions = ["…"]  # dealt in turn; unconditional without')
     lines += [
         "",
         "[denoise]",

@@ -80,8 +80,7 @@ class Decider:
         outlooks, shares = self._outlooks()
         rho = correlation([r for r, shown in zip(self._rho, shares, strict=True) if shown > 0])
         shown = [share for share in shares if share > 0]
-        each = s.source_cost / self._most_uses(s.cost, rho)  # of a result, for its source
-        cost = s.batch_size * (s.cost + each)
+        cost = self._batch_costs(rho)
         for _ in range(max(1, self._num_batches // _GROWTH)):
             left = np.inf if s.budget is None else s.budget - self.spent
             # charged for what it needs at worst: a batch of new sources
@@ -99,6 +98,17 @@ class Decider:
                 break
             self._asked.append(batch)
         return self._asked
+
+    def least_budget(self) -> float:
+        """Evaluations that the cheapest first batch is charged for."""
+        s = self.settings
+        costs = self._batch_costs(correlation(self._rho))
+        return float(np.min(costs) + s.batch_size * s.source_cost)
+
+    def _batch_costs(self, rho: float) -> NDArray[np.float64]:
+        """Evaluations of a batch at every candidate, its share of making sources included."""
+        s = self.settings
+        return np.asarray(s.batch_size * (s.cost + s.source_cost / self._most_uses(s.cost, rho)))
 
     def tell(self, readings: Mapping[str, tuple[NDArray[np.int64], NDArray[np.int64]]]) -> None:
         """Take in the results of the round and conclude from them.

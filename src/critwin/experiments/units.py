@@ -188,7 +188,8 @@ def _check_range(order: NDArray[np.float64], grid: NDArray[np.float64], unit: st
     low_gap, high_gap = (own[1] - own[0], own[-1] - own[-2]) if len(own) > 1 else (1e-6, 1e-6)
     bad = order[(order < own[0] - low_gap) | (order > own[-1] + high_gap)]
     if len(bad):
-        got = float(from_logsnr(bad[0], unit))
+        beyond = np.maximum(own[0] - bad, bad - own[-1])
+        got = float(from_logsnr(bad[np.argmax(beyond)], unit))  # the end that was typed
         ends = sorted(float(from_logsnr(end, unit)) for end in (own[0], own[-1]))
         raise InputError(
             "level outside the range of the model",

@@ -46,7 +46,13 @@ def check_names(name: str, labels: Sequence[str]) -> tuple[str, ...]:
             wanted="at least one non-empty string",
         )
     if len(set(out)) < len(out):
-        raise InputError(f"labels of feature {name!r} are not distinct", got=out)
+        twice = next(label for label in out if out.count(label) > 1)
+        raise InputError(
+            f"labels of feature {name!r} are not distinct",
+            got=f"{twice!r} twice",
+            wanted="each label once",
+            next_step="leave one out, or tell what the two mean apart",
+        )
     if ABSTAINED in out:
         raise InputError(
             f"feature {name!r} uses a reserved label",

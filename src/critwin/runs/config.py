@@ -52,6 +52,8 @@ __all__ = [
     "plain_option",
 ]
 
+_PLACE = ("local_files_only",)  # where files are looked for; what they hold is in fingerprints
+
 
 class ExperimentFile(Section):
     """A whole experiment file.
@@ -222,8 +224,8 @@ def frozen_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         A nested dictionary without ``run.out``, ``run.max_invalid``, ``run.images``,
-        ``sources.count``, ``experiment.replicates`` and, unless generations stop at the levels,
-        ``levels`` and ``search``.
+        ``sources.count``, ``experiment.replicates``, ``local_files_only`` of models and
+        features and, unless generations stop at the levels, ``levels`` and ``search``.
     """
     experiment = config.get("experiment", {}).get("name", "forward_reverse")
     # a trajectory stops at every level: another level would make it another one
@@ -232,13 +234,18 @@ def frozen_part(config: Mapping[str, Any]) -> dict[str, Any]:
         "run": ("out", "max_invalid", "images"),
         "sources": ("count",),
         "experiment": ("replicates",),
+        "model": _PLACE,
+        "feature": _PLACE,
+        "comparison": _PLACE,
     }
+
+    def kept(section: str, body: Any) -> Any:
+        if isinstance(body, Mapping):
+            return {k: v for k, v in body.items() if k not in free.get(section, ())}
+        return [kept(section, one) for one in body] if isinstance(body, list | tuple) else body
+
     return {
-        section: {k: v for k, v in body.items() if k not in free.get(section, ())}
-        if isinstance(body, Mapping)
-        else body
-        for section, body in config.items()
-        if section not in grow
+        section: kept(section, body) for section, body in config.items() if section not in grow
     }
 
 

@@ -126,8 +126,8 @@ class SourcesSection(Section):
     Attributes:
         kind: ``"generated"`` by the model, from its ``"dataset"``, or ``"images"`` of a folder.
         count: Number of sources; a larger count keeps the smaller one's sources.
-        conditions: Conditions of the generated sources, dealt in turn; ``"none"`` is
-            unconditional.
+        conditions: Conditions of the generated sources, dealt in turn, so that one which stands
+            there twice gets twice as many; ``"none"`` is unconditional. At most ``count``.
         path: Folder of images. Captions in its ``metadata.csv`` or ``metadata.jsonl`` (columns
             ``file_name`` and ``text`` or ``caption``) are the conditions of these sources.
         fit: How images are brought to the model's size: ``"crop"`` (unless given; resized until
@@ -148,6 +148,14 @@ class SourcesSection(Section):
                 "only generated sources have conditions",
                 wanted='kind = "generated", or no conditions',
                 next_step="change one of the two",
+            )
+        if (unused := len(self.conditions) - self.count) > 0:
+            raise Located(
+                "conditions",
+                f"{len(self.conditions)} conditions for {self.count} sources: {unused} of them "
+                "would never be used",
+                wanted="a source or more for each",
+                next_step="raise count, or leave some out",
             )
         if (self.kind == "images") != (self.path is not None):
             if self.kind == "images":

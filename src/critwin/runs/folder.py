@@ -45,7 +45,10 @@ __all__ = [
 RUN_NAME = "run.json"
 AUDITS_NAME = "audits"
 SCHEMA = 1
-_PACKAGES = ("critwin", "torch", "numpy", "scipy", "diffusers", "safetensors", "pillow")
+_PACKAGES = (
+    *("critwin", "torch", "numpy", "scipy", "pillow", "safetensors"),
+    *("diffusers", "transformers", "tokenizers", "onnxruntime"),
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from critwin.errors import ConfigError, InputError
@@ -36,7 +37,15 @@ def search_of(prepared: Prepared, spec: Spec) -> SearchSession | None:
         options = SearchOptions(
             targets=section.targets, half_width=section.half_width, budget=section.budget
         )
-        return SearchSession(prepared.model, prepared.features, spec, options)
+        session = SearchSession(prepared.model, prepared.features, spec, options)
+        if not session.decider.next_round():
+            raise InputError(
+                "the budget does not pay for a single batch",
+                got=section.budget,
+                wanted=f"at least {ceil(session.decider.least_budget())} evaluations",
+                next_step="raise the budget, or make batch_size smaller",
+            )
+        return session
     except ConfigError:
         raise
     except InputError as error:
