@@ -171,12 +171,13 @@ def check_condition(model: Model, condition: str | None) -> None:
         )
     if condition is None or known is None or condition in known:
         return
-    close = difflib.get_close_matches(condition, known, n=1)
+    same = [name for name in known if name.startswith(f"{condition} (")]  # classes of one name
+    close = same or difflib.get_close_matches(condition, known, n=1)
     raise InputError(
         f"model {model.name!r} does not know this condition",
         got=condition,
         wanted="one of " + some_of(known) if known else "no condition: the model takes none",
-        next_step=f"did you mean {close[0]!r}?" if close else None,
+        next_step=f"did you mean {' or '.join(map(repr, close))}?" if close else None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from critwin.errors import InputError, MissingExtraError
 from critwin.models.pipeline.catalogue import SCHEDULER
+from critwin.models.pipeline.components import quiet
 from critwin.models.pipeline.schedules import can_start, old_ways
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def choose_scheduler(
                 wanted="one of " + ", ".join(k for k in known_options if k != "self"),
             )
     try:
-        with old_ways():
+        with old_ways(), quiet():
             chosen = made.from_config(own.config, **options)
     except Exception as error:  # each scheduler checks its options in its own way
         raise InputError(

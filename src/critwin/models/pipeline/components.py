@@ -24,7 +24,7 @@ from critwin.models._wrapping import function_digest
 if TYPE_CHECKING:
     from critwin.models.pipeline.folders import ModelFolder
 
-__all__ = ["build_pipeline", "check_finite", "digest_of_parts"]
+__all__ = ["build_pipeline", "check_finite", "digest_of_parts", "quiet"]
 
 _LOUD = ("diffusers", "transformers")
 
@@ -44,7 +44,7 @@ def build_pipeline(folder: ModelFolder, dtype: torch.dtype) -> Any:
     """
     diffusers: Any = import_module("diffusers")
     parts: dict[str, Any] = {}
-    with _quiet():
+    with quiet():
         for part in folder.components:
             parts[part] = _part(folder, part, dtype)
     for part, value in parts.items():
@@ -58,7 +58,7 @@ def build_pipeline(folder: ModelFolder, dtype: torch.dtype) -> Any:
         options["requires_safety_checker"] = False
     if folder.kind.family == "sdxl":
         options["add_watermarker"] = False
-    with _quiet(), _explained(f"the parts of {folder.root.name!r} do not fit together"):
+    with quiet(), _explained(f"the parts of {folder.root.name!r} do not fit together"):
         return getattr(diffusers, folder.kind.pipeline)(**parts, **options)
 
 
@@ -199,8 +199,12 @@ def _explained(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no hints of the libraries while parts are loaded."""
+def quiet() -> Iterator[None]:
+    """No progress bars and no hints of the libraries while parts are loaded.
+
+    Yields:
+        Nothing.
+    """
     loggers = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loggers]
     bars: Any = import_module("transformers.utils.logging")

@@ -181,8 +181,8 @@ def measure_prediction(
     readings = _readings(model, None if slope is None else sign)
     errors: dict[Prediction, float] = {}
     straight = None
-    if images is not None or latents is not None:
-        given = model.encode(images) if images is not None else latents
+    given = model.encode(images) if images is not None else latents
+    if given is not None:
         errors, straight = trial.errors(given, readings, is_own=False)
         least = min(errors, key=lambda name: errors[name])
         if not is_wrong and errors[least] ** 2 < _STRAIGHT * straight**2:
@@ -287,7 +287,7 @@ class _Trial:
         """The network's outputs, few rows at a time: a probe needs no more memory than a run."""
         engine, size = self._model.engine, max(1, _ROWS_AT_ONCE // self._size)
         pairs = []
-        for rows in x.split(size):
+        for rows in torch.split(x, size):
             told = engine.told_plainly(len(rows))
             pairs.append(engine.once(rows, call, self._schedule, told))
         self.num_evaluations += len(x)
@@ -330,8 +330,7 @@ def _readings(model: PipelineModel, sign: int | None) -> list[Prediction]:
 def _straight(truth: Tensor, x: Tensor, *, is_own: bool) -> float:
     """Mean square that the best straight line from noisy to clean samples leaves."""
     rows = len(truth)
-    each = (lambda v: v - v.mean(0, keepdim=True)) if is_own else (lambda v: v - v.mean())
-    y, z = each(truth), each(x)
+    y, z = (v - (v.mean(0, keepdim=True) if is_own else v.mean()) for v in (truth, x))
     left = y - z * ((y * z).sum() / z.square().sum().clamp_min(1e-300))
     share = rows / (rows - 1) if is_own and rows > 1 else 1.0  # offsets use up a row
     return float(torch.nan_to_num(left.square().mean(), nan=0.0)) * share

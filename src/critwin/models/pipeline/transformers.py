@@ -348,9 +348,8 @@ def _class_names(
     names: list[str] = []
     for number in range(count):
         own = found.get(number, [])
-        name = next((one for one in own if times[one] == 1), None)
-        if name is None:
-            name = f"{own[0]} ({number})" if own else str(number)
+        shared = f"{own[0]} ({number})" if own else str(number)
+        name = next((one for one in own if times[one] == 1), shared)
         names.append(f"{name} ({number})" if name in names else name)
     return tuple(names)
 
