@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def following_figure(f: FeatureData, data: ReportData) -> dict[str, str]:
                 axes.fill_between(
                     curve.t, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0
                 )
-                options = {"dashes": style.dashes} if style.dashes else {}
+                options: dict[str, Any] = {"dashes": style.dashes} if style.dashes else {}
                 axes.plot(
                     curve.t, curve.share, color=colour, linewidth=1.8, marker=style.marker,
                     markersize=4, label=short(curve.labels[0], 24), **options,
