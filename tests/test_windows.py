@@ -410,6 +410,7 @@ def without_signal(
     numbers: tuple[int, int, int] = (30, 20, 10),
     replicates: int = 1,
     end: float = 5.2,
+    is_kept: bool = True,
 ) -> tuple[Records, float]:
     """Sources whose labels are no draws of the model, noised until nothing is left of them.
 
@@ -421,6 +422,7 @@ def without_signal(
     t = np.linspace(0.4, end, 12)
     f = expit(-3.0 * (t - 2.1)) / expit(-3.0 * (t[0] - 4.2))
     f[-1] = 0.0
+    f *= is_kept
     source = np.repeat(np.arange(len(own)), len(t) * replicates)
     level = np.tile(np.repeat(np.arange(len(t)), replicates), len(own))
     stays = g.random(len(source)) < f[level]
@@ -497,3 +499,19 @@ def test_a_noisiest_level_that_is_left_out_still_tells_the_chance_level() -> Non
     assert any("1 of 12 levels" in note for note in window.notes)
     other = transitions_from_records(without_signal(4)[0], "x")
     assert compare_windows(tr, other).midpoint.t.covers(0.0)
+
+
+def test_sources_of_one_label_are_told_from_chance_where_no_signal_is_left() -> None:
+    found = {}
+    for is_kept in (True, False):
+        tables = [
+            transitions_from_records(
+                without_signal(seed, numbers=(30, 0, 0), is_kept=is_kept)[0], "x"
+            )
+            for seed in range(60)
+        ]
+        found[is_kept] = np.mean(
+            [window_test(tr, num_permutations=99).is_present for tr in tables]
+        )
+    assert found[True] == 1.0
+    assert found[False] <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 60)

@@ -85,6 +85,8 @@ def window_test(
     p_chance = _featureless(share, read, label_of, num_permutations, seed)
     if p_chance is None and chance is not None:
         p_chance = _above_chance(share, read, label_of, chance)
+    elif p_chance is None and tr.weights is None and tr.is_weights_estimated:
+        p_chance = p_flat  # chance is that of the noisiest level: no feature is a flat curve
     reasons = []
     if p_flat is None or p_flat > size:
         reasons.append("the curve may be flat: the feature is kept as often at every level tried")
