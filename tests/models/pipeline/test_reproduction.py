@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from critwin.models.pipeline import load_pipeline
+from tiny_pipelines import tiny_flux
+
 pytestmark = pytest.mark.filterwarnings("ignore:__array:DeprecationWarning")  # inside diffusers
 STEPS = 4
 PROMPTS = ["a photo of a car", "a dog on the beach"]
@@ -235,6 +238,33 @@ def test_flux(
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     images = pipe(**call, output_type="pt")[0]
     torch.testing.assert_close(model.decode(ours), images, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_flux_without_guidance_as_an_input(guidance: float, units: Callable[..., Any]) -> None:
+    """Of a FLUX that is distilled to few steps, the pipeline's guidance_scale has no effect."""
+    pipe = tiny_flux(guidance_embeds=False)
+    model = load_pipeline(pipe, steps=STEPS, guidance=guidance, height=16, width=16)
+    assert any("true_cfg_scale" in note for note in model.notes) == (guidance > 1)
+    streams = units(2)
+    ours = model.generate(PROMPTS, streams)
+    pipe.set_progress_bar_config(disable=True)
+    generators = [one.generator("generate") for one in streams]
+    latents = torch.stack([torch.randn(model.sample_shape, generator=g) for g in generators])
+    theirs = pipe(
+        prompt=PROMPTS,
+        negative_prompt=["", ""],
+        true_cfg_scale=guidance,
+        guidance_scale=7.0,
+        latents=pipe._pack_latents(latents, 2, *model.sample_shape),
+        num_inference_steps=STEPS,
+        height=16,
+        width=16,
+        output_type="latent",
+        return_dict=False,
+    )[0]
+    theirs = pipe._unpack_latents(theirs, 16, 16, pipe.vae_scale_factor)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["DDPMScheduler", "DDIMScheduler"])

@@ -222,7 +222,7 @@ def has_two_predictions(scale: float | None) -> bool:
 
 
 def guidance_notes(family: Family, guidance: float | None) -> list[str]:
-    """What is to be said of a scale that does not guide.
+    """What is to be said of a scale that does not guide, or in another way than the name says.
 
     Args:
         family: What the network needs.
@@ -232,7 +232,14 @@ def guidance_notes(family: Family, guidance: float | None) -> list[str]:
         One line, or none: a scale below 1 is elsewhere a way to the unconditional prediction.
     """
     scale = scale_of("guidance", guidance)
-    if family.guidance_kind != "classifier-free" or scale is None or scale >= 1.0:
+    if family.guidance_kind != "classifier-free" or scale is None:
+        return []
+    if family.name == "FLUX" and scale > 1.0:
+        return [
+            f"this FLUX takes no guidance as an input: guidance {scale:g} is by two predictions, "
+            "what the pipeline calls true_cfg_scale"
+        ]
+    if scale >= 1.0:
         return []
     return [
         f"guidance {scale:g} does not guide, as in the pipeline's own call: one prediction, "

@@ -45,6 +45,7 @@ _CLEAR = 1.3
 _STRAIGHT, _BY_FAR = 0.9, 0.7
 _FEW_SIGNAL = 0.1
 _STEPS, _FINER = 8, 100
+_LITTLE_NOISE = 5.0
 _MANY_NUMBERS = 1024
 _ROWS_AT_ONCE = 4096
 _NAMES: Mapping[Prediction, str] = {
@@ -248,10 +249,16 @@ class _Trial:
         return product / lengths[0] ** 2, product / (lengths[0] * lengths[1])
 
     def samples(self, num: int, reading: Prediction) -> Tensor:
-        """Samples that the network makes under a reading: few steps along the flow."""
+        """Samples that the network makes under a reading: few steps along the flow.
+
+        The steps are even in logsnr, from pure noise to little.
+        """
         schedule = self._schedule
-        every = np.linspace(0, len(schedule.starts) - 1, min(_STEPS, len(schedule.starts)))
-        calls = [int(schedule.starts[round(n)]) for n in every]
+        finite = schedule.levels
+        even = np.linspace(finite[-1], min(finite[0], _LITTLE_NOISE), _STEPS)
+        near = {int(np.argmin(np.abs(finite - level))) for level in even}
+        starts = schedule.starts[-len(finite) :][::-1] if len(finite) else schedule.starts
+        calls = sorted({int(schedule.starts[0]), *(int(starts[n]) for n in near)})
         x = schedule.initial * self._normals(num, f"samples as {reading}")
         for call, following in zip(calls, [*calls[1:], None], strict=True):
             output, x = self._outputs(x, call)
