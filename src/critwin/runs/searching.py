@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from critwin._texts import plain_number
 from critwin.errors import ConfigError, InputError
 from critwin.estimates import plain
 from critwin.experiments.search_results import results_of
@@ -41,7 +42,7 @@ def search_of(prepared: Prepared, spec: Spec) -> SearchSession | None:
         if not session.decider.next_round():
             raise InputError(
                 "the budget does not pay for a single batch",
-                got=section.budget,
+                got=None if section.budget is None else plain_number(section.budget),
                 wanted=f"at least {ceil(session.decider.least_budget())} evaluations",
                 next_step="raise the budget, or make batch_size smaller",
             )
