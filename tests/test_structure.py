@@ -24,7 +24,7 @@ FLOORS = [
     {"reshaping", "quantities"},
     {"views"},
     {"_clustering", "_curves", "_intervals", "_readings", "_smoothing"}
-    | {"estimates", "significance", "windows", "comparisons", "certificates"}
+    | {"estimates", "freshness", "significance", "windows", "comparisons", "certificates"}
     | {"exact_windows", "overview"},
     {"_agglomeration", "_tree_building", "_tree_nodes", "_tree_reading", "trees"},
     {"storage", "tables", "_columns", "_datasets", "_frames"},

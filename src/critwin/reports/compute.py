@@ -15,6 +15,7 @@ from critwin._texts import unknown_name
 from critwin.errors import InputError
 from critwin.experiments.outcomes import effects, is_intervention
 from critwin.experiments.switches import SWITCHED, followed, is_switch
+from critwin.freshness import fresh_test
 from critwin.records import ABSTAIN, select
 from critwin.reports.data import FeatureData, LabelData, ReportData, Validity
 from critwin.reports.headline import Headline, decision_order, summarize
@@ -234,6 +235,8 @@ def _feature(
     remarks: tuple[str, ...] = ()
     if matrix is not None:
         corrected, remarks = _corrected(tr, matrix, confidence)
+    if str(own.experiment[0]) == "forward_reverse" and (test := fresh_test(tr)) is not None:
+        remarks = (*remarks, test.in_words())
     weight = tr.weights
     num = np.bincount(np.asarray(tr.source_before), minlength=len(tr.before))
     ranks = np.argsort(-(num if weight is None else weight), kind="stable")
