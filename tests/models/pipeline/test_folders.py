@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from critwin.errors import InputError
+from critwin.errors import InputError, is_out_of_memory
 from critwin.models.pipeline import load_pipeline
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -70,6 +70,22 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     single = tmp_path / "model.safetensors"
     single.write_bytes(b"x")
     refused(single, "not a single-file checkpoint.*from_single_file")
+
+
+def test_weights_that_do_not_fit_into_memory_are_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffusers import UNet2DConditionModel
+
+    said = "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+
+    def full(*args: Any, **options: Any) -> Any:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", full)
+    with pytest.raises(RuntimeError, match="can't allocate") as caught:
+        load_pipeline(folder)
+    assert is_out_of_memory(caught.value)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])

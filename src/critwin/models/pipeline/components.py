@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from critwin.errors import InputError
+from critwin.errors import InputError, is_out_of_memory
 from critwin.models._wrapping import function_digest
 
 if TYPE_CHECKING:
@@ -188,9 +188,11 @@ def _explained(what: str) -> Iterator[None]:
     """Errors of the libraries about a folder, as one line."""
     try:
         yield
-    except (InputError, torch.OutOfMemoryError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # damaged files make the libraries raise errors of any kind
+        if is_out_of_memory(error):
+            raise
         raise InputError(
             what,
             got=f"{type(error).__name__}: {' '.join(str(error).split())}",
