@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FreshTest", "fresh_test"]
 
-_MOST_NUMBERS = 1 << 27  # drawn for one test
+_MOST_NUMBERS = 1 << 25  # drawn for one test
 _FEWEST = 199  # permutations
 _SIZE = 0.01  # of the test, in words: a report has many
 
@@ -109,7 +109,7 @@ def fresh_test(
         label_of = tr.before_in_after[tr.source_before[read]]
         observed, drawn = _exchanged(last[read], label_of, num, generator)
     elif tr.fresh is not None:
-        expected = num_results * np.asarray(tr.fresh, dtype=np.float64)
+        expected = np.asarray(tr.fresh, dtype=np.float64) * num_results
         observed = float(_pearson(last.sum(axis=0) - expected, expected))
         counts = generator.multinomial(num_results, expected / expected.sum(), size=num)
         drawn = _pearson(counts - expected, expected)
@@ -148,7 +148,7 @@ def _exchanged(
     edges = np.cumsum(both, axis=1)
     drawn = np.empty(num)
     for n in range(num):
-        pick = (generator.random(num_sources)[:, None] * size[:, None] >= edges).sum(axis=1)
+        pick = (generator.random((num_sources, 1)) * size[:, None] >= edges).sum(axis=1)
         chosen = np.zeros_like(own)
         chosen[np.arange(num_sources), np.minimum(pick, num_labels - 1)] = 1.0
         drawn[n] = statistic(chosen)
