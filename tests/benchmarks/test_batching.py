@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.validate
 def test_toy_ratio() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "batching.py"
     options = ["--images", "2", "--logsnr", "3", "--repeats", "1"]

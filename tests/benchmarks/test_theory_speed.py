@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.validate
 def test_toy_size() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "theory_speed.py"
     done = subprocess.run(
