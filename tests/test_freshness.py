@@ -130,7 +130,7 @@ def test_a_report_says_it_where_it_can_be_said() -> None:
     assert note.startswith(
         "component: at t = 6, where next to no signal is left (alpha = 0.0025), "
     )
-    assert "labels of the results are not told from those of the model's prior (p = " in note
+    assert "labels of the results cannot be told from those of the model's prior (p = " in note
     assert said(SOME_LEFT) == []
     wrong = fresh_test(table(0, after=np.array([0.2, 0.3, 0.5])))
     assert wrong is not None

@@ -61,7 +61,7 @@ class FreshTest:
         of = "the model's prior" if self.is_prior_known else "the sources, which are fresh samples"
         value = f"{self.p:.2g}" if self.p >= 0.001 else "below .001"
         verdict = (
-            "labels of the results are not told from those of"
+            "labels of the results cannot be told from those of"
             if self.p > _SIZE
             else "labels of the results differ from those of"
         )
