@@ -399,6 +399,18 @@ def test_bad_calls_are_refused(options: dict, message: str) -> None:
         exact_transitions(m, **({"logsnr": [0.0], "num_samples": 64} | options))
 
 
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal"])
+def test_sobol_of_one_mean_is_the_prior(kind: str) -> None:
+    m = GaussianMixture(
+        weights=[0.4, 0.6],
+        means=[[1.0, 2.0]] * 2,
+        covariances=1.0 if kind == "isotropic" else [1.0, 2.0],
+        covariance_kind=kind,
+    )
+    tr = exact_transitions(m, [0.0, -1.0], method="sobol")
+    np.testing.assert_allclose(tr.probs, np.broadcast_to([0.4, 0.6], (2, 2, 2)), atol=1e-6)
+
+
 # --- a standard error that is asked for ---------------------------------------------------
 
 

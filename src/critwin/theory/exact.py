@@ -214,7 +214,8 @@ def _component_law(
         together = [meeting(c, log_weights, is_rough=True) for c in coords]
 
         # isotropic means only change their scale: one product for all levels
-        scale = np.linalg.norm(coords, axis=(1, 2)) / np.linalg.norm(coords[0])
+        length = np.linalg.norm(coords, axis=(1, 2))
+        scale = length / (length[0] or 1.0)  # 0 where all means are one
 
         def shared(points: Array, which: Which, size: Which) -> Array:
             z = ndtri(points)
