@@ -22,6 +22,7 @@ import numpy as np
 
 from critwin.errors import InputError
 from critwin.levels import alpha_sigma, ou_time
+from critwin.significance import permutation_p
 from critwin.streams import numpy_stream
 from critwin.transitions import NO_SIGNAL
 
@@ -115,11 +116,10 @@ def fresh_test(
         drawn = _pearson(counts - expected, expected)
     else:
         return None
-    p = float((1 + np.sum(drawn >= observed - 1e-9)) / (1 + num))
     return FreshTest(
         logsnr=float(tr.logsnr[-1]),
         alpha=alpha,
-        p=p,
+        p=permutation_p(observed, drawn),
         num_results=num_results,
         is_prior_known=not tr.is_weights_estimated,
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from critwin.transitions import Transitions
 
-__all__ = ["WindowTest", "window_test"]
+__all__ = ["WindowTest", "permutation_p", "window_test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ def _flat(
     generator = numpy_stream(seed, "window-test", "flat")
     observed = _largest_drop(filled.sum(axis=0)[None])[0]
     sums = np.stack([generator.permuted(filled, axis=1).sum(axis=0) for _ in range(num)])
-    return _p_value(observed, _largest_drop(sums))
+    return permutation_p(observed, _largest_drop(sums))
 
 
 def _largest_drop(sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,7 +156,7 @@ def _featureless(
         return float(((share[rows, :, labels] * read).sum(axis=0) / number).max())
 
     drawn = np.array([statistic(generator.permutation(label_of)) for _ in range(num)])
-    return _p_value(statistic(label_of), drawn)
+    return permutation_p(statistic(label_of), drawn)
 
 
 def _above_chance(
@@ -178,6 +178,17 @@ def _above_chance(
     return float(binom.sf(np.floor(votes.sum() + 1e-9) - 1, len(votes), chance))
 
 
-def _p_value(observed: float, drawn: NDArray[np.float64]) -> float:
-    # ties count against the claim; the observed arrangement is one of the permutations
-    return float((1 + np.sum(drawn >= observed - 1e-12)) / (1 + len(drawn)))
+def permutation_p(observed: float, drawn: NDArray[np.float64]) -> float:
+    """P-value of a statistic among its values under random permutations, never 0.
+
+    Args:
+        observed: The statistic.
+        drawn: Its values under the permutations.
+
+    Returns:
+        The p-value. Ties count against the claim; what was observed is one of the permutations.
+
+    Source:
+        Phipson & Smyth (2010), eq. (2).
+    """
+    return float((1 + np.sum(drawn >= observed - 1e-9)) / (1 + len(drawn)))

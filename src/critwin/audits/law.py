@@ -25,6 +25,7 @@ from critwin.audits.labellers import corrected_shares
 from critwin.audits.references import Reference
 from critwin.errors import InputError
 from critwin.estimates import Estimate, plain
+from critwin.significance import permutation_p
 from critwin.streams import numpy_stream
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ def _p_value(counts: NDArray[np.int64], reference: Array, seed: int) -> float:
 
     generator = numpy_stream(seed, "fairness", "law")
     drawn = statistic(generator.multinomial(total, reference[used], size=_DRAWS))
-    return float((1 + np.sum(drawn >= statistic(counts[used]) - 1e-9)) / (1 + _DRAWS))
+    return permutation_p(float(statistic(counts[used])), drawn)
 
 
 def _variation(
